@@ -1,0 +1,46 @@
+# Everything a newcomer needs. `make demo` and `make test` set up what they need first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# uv, pinned; it installs exactly what uv.lock says
+UV_VERSION := 0.13.9
+UV := .uv/bin/uv
+
+.PHONY: help setup servers demo test check lint types bench-http clean
+
+help:               ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+setup: $(VENV)/ready  ## Make the virtual environment from the lock file
+
+$(VENV)/ready: uv.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Tillwatch needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tools/debian.sh python3-venv
+	@test -x $(UV) || ($(PYTHON) -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION))
+	@UV_PROJECT_ENVIRONMENT=$(VENV) UV_SYSTEM_CERTS=1 $(UV) sync --frozen --quiet
+	@touch $@
+
+servers:            ## Install the Debian packages that the tests start (as root)
+	@sh tools/debian.sh prometheus prometheus-alertmanager nginx-light
+
+demo: setup         ## Play the whole story on this machine, in about two minutes
+	@$(BIN)/tillwatch demo
+
+test: setup servers ## Run all tests
+	@$(BIN)/pytest
+
+lint: setup         ## ruff
+	@$(BIN)/ruff check .
+
+types: setup        ## mypy --strict on monitor and probes
+	@$(BIN)/mypy
+
+check: lint types test  ## All that CI checks
+
+bench-http: setup   ## CPU per http probe beside Prometheus and blackbox_exporter (see bench/README.md)
+	@sh tools/debian.sh prometheus prometheus-blackbox-exporter nginx-light
+	@$(BIN)/python bench/http_product.py
+
+clean:              ## Remove what was made
+	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis

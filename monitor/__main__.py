@@ -1,0 +1,5 @@
+"""`python -m monitor` is `tillwatch`."""
+
+from monitor.cli import main
+
+main()

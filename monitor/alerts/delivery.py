@@ -1,0 +1,83 @@
+"""What every receiver shares: its settings, the message it is handed, and the two answers it can give."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from monitor.alerts.page import Page
+from monitor.health import Urgency
+from monitor.incidents import Incident
+from probes.fields import Several, Table
+
+Subject = Literal["outage", "regression", "update", "monitor_fault", "announcement"]
+
+TIMEOUT = 15.0  # s for one delivery, everything included
+
+
+class ReceiverSettings(Table):
+    """What every [[receiver]] has, whatever its kind."""
+
+    name: str = Field(min_length=1, max_length=64, description="how metrics, logs and other receivers' messages call it")
+    kind: str
+    on: Several[Subject] = Field(default=("outage", "regression"), description="what it hears of; the end of what was sent is always sent")
+    urgency: Urgency = Field(default="page", description="the least urgency of an outage or regression that it hears of")
+    runbook: str = Field(default="", description="a link that stands on every page to this receiver")
+
+    resends: ClassVar[bool] = False  # forgets what is not sent again: told every minute while it lasts
+    tells_missed: ClassVar[bool] = True  # what began and ended while it could not be reached is told afterwards
+    keeps: ClassVar[float] = 86400.0  # s for which news that something is over is still worth sending
+
+    def hears(self, incident: Incident) -> bool:
+        """Does this receiver want to know? Urgency only sifts what can be one or the other: the rest is asked for by name."""
+        if incident.kind == "drill":
+            return True
+        if incident.kind not in self.on:
+            return False
+        return incident.kind not in {"outage", "regression"} or self.urgency == "ticket" or incident.urgency == "page"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What this receiver was sent before about the same incident: its state then, and when the next message replaced it."""
+
+    incident: Incident
+    replaced: float
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message to one receiver. `id` stays the same over all attempts, so that a receiver can drop a repetition.
+
+    `opened` is the incident as it was when the message was written down: what identifies it is taken from there and never
+    changes, while `page` has the words of this moment. `minimal` asks for the least that helps, after a refusal.
+    """
+
+    id: str
+    what: Literal["firing", "resolved"]
+    opened: Incident
+    page: Page
+    earlier: tuple[Told, ...] = ()
+    settled: tuple[str, ...] = ()  # parts (recipients) that need not be tried again
+    minimal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The receiver's own answer says that it has it."""
+
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryError:
+    """It does not have it. `reason` is for people and holds no secret; `code` is short and from a small set.
+
+    `permanent`: the same again would be refused again. `retry_after`: s that the receiver asked to be left alone.
+    """
+
+    reason: str
+    permanent: bool = False
+    retry_after: float | None = None
+    code: str = ""
+    settled: tuple[str, ...] = ()

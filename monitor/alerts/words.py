@@ -1,0 +1,247 @@
+"""The words of a page: sentences that the owner of a shop understands, with the numbers. Pure; belongs to page.py."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from monitor.clock import clock_time, span
+from monitor.incidents import Incident, Member
+from monitor.updates import Changed, Update
+from probes.reasons import REASONS
+from probes.scrub import scrub
+
+MOST_EVIDENCE = 6
+MOST_NAMES = 20
+SOON = 3600.0  # an outage this soon after an update started is told as "after", a later one as "may belong to"
+
+Means = Mapping[str, str]
+
+
+def line(text: str, limit: int = 300, *, foreign: bool = False) -> str:
+    """One line without secrets, cut to `limit` characters. Of `foreign` text addresses of people's machines go too.
+
+    Our own words keep them: the scrubber cannot tell the end of "since 02:14:" from an IPv6 address.
+    """
+    return scrub(text, limit=limit, ips=foreign)
+
+
+def moment(at: float, now: float) -> str:
+    """The time of day, with the date when it is not within the last 20 hours."""
+    if abs(now - at) < 20 * 3600:
+        return clock_time(at)
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def sentence(incident: Incident, means: Means, update: Update | None, now: float, *, receiver: str = "", missed: bool = False) -> str:
+    """What is wrong, or what was, in one sentence without a full stop."""
+    if incident.kind == "drill":
+        return f"This is a test of the receiver {line(receiver, 64)}: nothing is wrong with the shop"
+    if incident.resolved is not None:
+        return line(_over(incident, now, missed=missed), 500)
+    if incident.kind == "regression":
+        told = str(incident.ruling.get("sentence", "")).rstrip(". ")
+        return line(told or f"{_update_name(incident)} made the shop worse, seen since {moment(incident.began, now)}", 500)
+    if incident.kind == "monitor_fault":
+        reason = _reason(incident.members)
+        return line(
+            f"Tillwatch cannot measure {_names(incident.members)} since {moment(incident.began, now)}"
+            f"{f' ({reason})' if reason else ''}: this says nothing about the shop itself",
+            500,
+        )
+    if not incident.members:
+        return line(incident.cause, 500)
+    return line(_outage(incident, means, update, now), 500)
+
+
+def why(incident: Incident, now: float) -> str:
+    """By which rule this was sent."""
+    if incident.kind == "drill":
+        return "somebody asked for a test"
+    if incident.resolved is not None:
+        return f"it is over ({line(incident.resolution, 100)}), and you were told of it" if incident.resolution else "it is over"
+    worse = "it is worse than what was told before: " if incident.escalation else ""
+    if incident.kind == "regression":
+        return worse + _evidence_reached(incident.ruling)
+    worst = next(iter(_worst_first(incident.members)), None)
+    if worst is None:
+        return worse + "it was asked for by name"
+    lasted = span(max(0.0, (incident.opened if worst.since <= incident.opened else now) - worst.since))
+    if incident.kind == "monitor_fault":
+        return f"{worse}{worst.failed} of {worst.of} runs could not be measured, for {lasted}"
+    return f"{worse}{worst.failed} of {worst.of} runs failed and the failing lasted {lasted}"
+
+
+def changed(incident: Incident, update: Update | None) -> str:
+    """The update: its version, the parts that it changes, its phase."""
+    if not incident.update:
+        return ""
+    if update is None:
+        return line(incident.version or incident.update, 64)
+    parts = ", ".join(f"{c.name} {c.version}".strip() for c in update.changes[:MOST_NAMES])
+    phase = f", phase {update.phase}" if update.live else f", {update.status.value}"
+    return line(f"{update.version}{f' ({parts})' if parts else ''}{phase}", 400)
+
+
+def culprit(incident: Incident, update: Update | None) -> str:
+    """How near the update is to it, without saying more than is known."""
+    if not incident.update or incident.kind == "monitor_fault":
+        return ""
+    name = line(f"update {incident.version or incident.update}", 80)
+    if incident.kind == "regression":
+        return f"{name}{_parts(update.changes) if update else ''}: judged against the time before it"
+    if update is None:
+        return f"may belong to {name}"
+    after = incident.began - update.started
+    if after < 0:
+        return f"began {span(-after)} before {name} started, so probably something else"
+    return f"started {span(after)} after {name}" if after <= SOON else f"may belong to {name} of {span(after)} ago"
+
+
+def evidence(incident: Incident) -> tuple[str, ...]:
+    """The newest things that were seen, guilty signals first."""
+    signals = [_signal(s) for s in _guilty(incident.ruling)] if incident.kind == "regression" else []
+    newest = sorted((m for m in incident.members if m.recovered is None), key=lambda m: -m.since)
+    seen = [f"{_name(m)}: {line(m.evidence, 300, foreign=True) or REASONS.get(m.reason, m.reason)}" for m in newest]
+    return tuple(line(text, 300) for text in (*signals, *seen)[:MOST_EVIDENCE])
+
+
+def still_works(works: Sequence[str], incident: Incident) -> tuple[str, ...]:
+    """Names that are known to be up, never one of those that are down."""
+    down = {m.probe for m in incident.members if m.recovered is None}
+    return tuple(line(name, 64) for name in works if name not in down)[:MOST_NAMES]
+
+
+def first_step(incident: Incident, url: str) -> tuple[str, str]:
+    """What to do first, and what that costs. Tillwatch itself does none of it."""
+    name = line(incident.version or incident.update, 64)
+    if incident.kind == "drill":
+        return "nothing", ""
+    if incident.kind == "monitor_fault":
+        return "run `tillwatch doctor` on the host of Tillwatch", "nothing; until it is mended nobody watches these probes"
+    if incident.kind == "regression":
+        return (
+            f"roll update {name} back in the shop, then say so: `tillwatch update rollback {incident.update}`",
+            "what the update brought is gone until it is mended; if it changed the database, orders since then may be lost with it",
+        )
+    if incident.kind == "outage" and incident.update:
+        look = f"look at {line(url, 200)} and at what update {name} changed; if it was the update, roll it back in the shop"
+        return (
+            f"{look}, then say so: `tillwatch update rollback {incident.update}`",
+            "looking costs nothing; a rollback takes back what the update brought",
+        )
+    if incident.kind == "outage":
+        return f"open {line(url, 200)} from another network, then look at the web server and its error log", "nothing"
+    return "", ""
+
+
+def _outage(incident: Incident, means: Means, update: Update | None, now: float) -> str:
+    down = [m for m in _worst_first(incident.members) if m.recovered is None] or _worst_first(incident.members)
+    worst = down[0]
+    since = moment(incident.began, now)
+    counted = f"failed {worst.failed} of {worst.of}"
+    before = _before(update, worst)
+    if before:
+        counted += f", before the update {before[0]} of {before[1]}"
+    told = means.get(worst.probe) or _meaning(down)
+    alone = len(_distinct(down)) == 1 and worst.probe not in means
+    reason = _reason([worst])
+    return f"{told} since {since}: {'it' if alone else _name(worst)} {counted}{f'; {reason}' if reason else ''}"
+
+
+def _meaning(down: Sequence[Member]) -> str:
+    if any(m.critical for m in down):
+        return f"Customers cannot use {_names(down)}"
+    return f"{_names(down)} {'has' if len(_distinct(down)) == 1 else 'have'} been failing"
+
+
+def _over(incident: Incident, now: float, *, missed: bool) -> str:
+    ended = incident.resolved or now
+    lasted = f"lasted {span(ended - incident.began)}"
+    times = f"from {moment(incident.began, now)} to {moment(ended, now)}"
+    if incident.kind == "monitor_fault":
+        return f"Over: Tillwatch can measure {_names(incident.members)} again, which it could not {times}, {lasted}"
+    if incident.kind == "regression":
+        return f"Over: the shop is as it was before {_update_name(incident, start=False)}, which made it worse {times}, {lasted}"
+    if missed:
+        was = "was" if len(_distinct(incident.members)) < 2 else "were"
+        return (
+            f"Over, and nobody could be told before: {_names(incident.members)} {was} down "
+            f"{moment(incident.began, now)}–{moment(ended, now)}, {lasted}"
+        )
+    return f"Over: {_names(incident.members) or line(incident.cause, 200)} failed {times}, {lasted}"
+
+
+def _update_name(incident: Incident, *, start: bool = True) -> str:
+    return f"{'Update' if start else 'update'} {incident.version or incident.update}"
+
+
+def _parts(changes: Sequence[Changed]) -> str:
+    names = ", ".join(f"{c.name} {c.version}".strip() for c in changes[:5])
+    return f" ({line(f'it changes {names}', 200)})" if names else ""
+
+
+def _before(update: Update | None, member: Member) -> tuple[int, int] | None:
+    """How many of its runs had failed before the update, as the judge has it."""
+    target = member.probe, member.device, member.cohort
+    for s in update.ruling.get("signals", ()) if update else ():
+        if (s["probe"], s["device"], s["cohort"]) == target and s["failed_before"] is not None and s["n_before"]:
+            return s["failed_before"], s["n_before"]
+    return None
+
+
+def _guilty(ruling: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The signals that tell against the update, failures and critical probes first."""
+    found = [s for s in ruling.get("signals", ()) if s["guilty"]]
+    return sorted(found, key=lambda s: (s["failed_after"] is None, not s["critical"], (s["threshold"] or 0.0) - (s["evidence"] or 0.0)))
+
+
+def _signal(signal: Mapping[str, Any]) -> str:
+    name = _target(signal["probe"], signal["device"])
+    if signal["failed_after"] is not None:
+        return f"{name} failed {signal['failed_after']} of {signal['n_after']}, before {signal['failed_before']} of {signal['n_before']}"
+    bounds = ""
+    if signal["ratio_lower"] is not None and signal["ratio_upper"] is not None:
+        bounds = f", {signal['ratio_lower']:.2g} to {signal['ratio_upper']:.2g} times as long"
+    return f"{name} {signal['signal']} {_seconds(signal['after'])}, before {_seconds(signal['before'])}{bounds}"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:.3g} s"
+
+
+def _evidence_reached(ruling: Mapping[str, Any]) -> str:
+    worst = next(iter(_guilty(ruling)), None)
+    if worst is None or worst["evidence"] is None or worst["threshold"] is None:
+        return "the verdict on the update is regression"
+    return f"*{worst['probe']}* {worst['signal']}: evidence 10^{worst['evidence']:.1f} against threshold 10^{worst['threshold']:.1f}"
+
+
+def _worst_first(members: Iterable[Member]) -> list[Member]:
+    return sorted(members, key=lambda m: (m.recovered is not None, not m.critical, m.urgency != "page", m.since))
+
+
+def _reason(members: Sequence[Member]) -> str:
+    """The reason in words, without the explanation behind its colon."""
+    worst = next(iter(_worst_first(members)), None)
+    return REASONS.get(worst.reason, worst.reason.replace("_", " ")).partition(":")[0] if worst else ""
+
+
+def _name(member: Member) -> str:
+    return _target(member.probe, member.device)
+
+
+def _target(probe: str, device: str) -> str:
+    return f"*{probe}* ({device})" if device else f"*{probe}*"
+
+
+def _distinct(members: Iterable[Member]) -> list[str]:
+    return list(dict.fromkeys(f"*{m.probe}*" for m in members))
+
+
+def _names(members: Sequence[Member]) -> str:
+    names = _distinct(members)
+    if len(names) > 3:
+        return f"{', '.join(names[:2])} and {len(names) - 2} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -1,0 +1,300 @@
+"""The command `tillwatch`: thin verbs. Exit codes mean the same everywhere (docs/cli.md)."""
+
+import asyncio
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from monitor import client as api
+from monitor.client import Client, CommandError
+
+CONFIGS = ("config.toml", "/etc/tillwatch/config.toml")
+
+
+class Context:
+    """What every verb may ask for: the configuration, the client, and how to print."""
+
+    def __init__(self, config: str | None, url: str | None) -> None:
+        self._config, self._url = config, url
+
+    @property
+    def path(self) -> Path:
+        """-c FILE, $TILLWATCH_CONFIG, ./config.toml, /etc/tillwatch/config.toml."""
+        named = self._config or os.environ.get("TILLWATCH_CONFIG")
+        if named:
+            return Path(named)
+        for candidate in CONFIGS:
+            if Path(candidate).exists():
+                return Path(candidate)
+        raise CommandError(api.USAGE, f"there is no configuration: looked for {' and '.join(CONFIGS)}; name one with -c FILE")
+
+    def config(self) -> Any:
+        from monitor.config import ConfigError, load
+        try:
+            return load(self.path)
+        except ConfigError as error:
+            raise CommandError(api.USAGE, f"{error}\n{len(error.problems)} problem{'s' if len(error.problems) > 1 else ''} in {self.path}") from None
+
+    def client(self) -> Client:
+        """For the daemon at --url, $TILLWATCH_URL, or where the configuration says that it listens."""
+        url = self._url or os.environ.get("TILLWATCH_URL")
+        if url and not url.startswith(("http://", "https://")):
+            raise CommandError(api.USAGE, f"--url must begin with http:// or https://, not {url!r}")
+        if url and not self._has_config():
+            return Client(url, api.token_for(None))
+        config = self.config()
+        tls = config.web.tls
+        return Client(url or config.web.base, api.token_for(config.daemon.state_dir), tls.cert_file if tls else None)
+
+    def _has_config(self) -> bool:
+        try:
+            return self.path.exists()
+        except CommandError:
+            return False
+
+
+pass_context = click.make_pass_decorator(Context)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+
+
+def show(value: object) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("-c", "--config", metavar="FILE", help="Configuration [default: $TILLWATCH_CONFIG, ./config.toml, /etc/tillwatch/config.toml].")
+@click.option("--url", metavar="URL", help="The daemon to talk to [default: $TILLWATCH_URL, else the configuration's [web] listen].")
+@click.version_option(package_name="tillwatch", prog_name="tillwatch")
+@click.pass_context
+def main_group(context: click.Context, config: str | None, url: str | None) -> None:
+    """Watches an online shop through its updates, and pages on-call when one made it worse.
+
+    \b
+    Exit codes: 0 done or pass, 1 the answer is bad, 2 usage or configuration, 3 refused by preflight,
+    4 inconclusive or could not measure, 5 daemon not reachable, 6 not authorised, 7 no such update or
+    another phase, 70 unexpected error, 124 timed out, 130 interrupted.
+    """
+    context.obj = Context(config, url)
+
+
+@main_group.command()
+@click.option("--debug", is_flag=True, help="Log every probe run.")
+@pass_context
+def run(context: Context, debug: bool) -> None:
+    """Run the daemon in the foreground. SIGTERM or SIGINT stops it in order."""
+    import logging
+
+    from monitor import app, logs
+    from monitor.store import StoreError
+    from probes.fields import SecretError
+    config = context.config()
+    logs.configure(config.daemon.log_format, logging.DEBUG if debug else logging.INFO)
+    try:
+        app.run(config)
+    except (SecretError, StoreError) as error:
+        raise CommandError(api.USAGE, str(error)) from None
+    except OSError as error:
+        raise CommandError(api.USAGE, f"cannot start: {error}") from None
+
+
+@main_group.command("check-config")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of config.toml, for editors.")
+@as_json
+@pass_context
+def check_config(context: Context, schema: bool, as_json: bool) -> None:
+    """Check the configuration: every problem at once, each with its file, line and key."""
+    from monitor import config as configuration
+    if schema:
+        show(configuration.schema())
+        return
+    try:
+        config = configuration.load(context.path)
+    except configuration.ConfigError as error:
+        if as_json:
+            show({"ok": False, "problems": [{"file": p.file, "line": p.line, "path": p.path, "message": p.message} for p in error.problems]})
+            sys.exit(api.USAGE)
+        raise CommandError(api.USAGE, f"{error}\n{len(error.problems)} problem{'s' if len(error.problems) > 1 else ''}") from None
+    if as_json:
+        show({"ok": True, "warnings": list(config.warnings), "probes": len(config.probe), "receivers": len(config.receiver)})
+        return
+    for warning in config.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(f"{context.path}: ok ({len(config.probe)} probes, {len(config.receiver)} receivers)")
+
+
+@main_group.command()
+@click.argument("name")
+@as_json
+@pass_context
+def probe(context: Context, name: str, as_json: bool) -> None:
+    """Run the probe NAME once, without a daemon, and print all it measured.
+
+    Exit code 0 when it is ok, 1 failed, 4 broken (we could not measure), 2 when there is no such probe.
+    """
+    from monitor import once
+    config = context.config()
+    found = next((p for p in config.probe if p.name == name), None)
+    if found is None:
+        raise CommandError(api.USAGE, f"there is no probe {name!r}; there are: {', '.join(p.name for p in config.probe)}")
+    sample = asyncio.run(once.run(found))
+    show(once.as_dict(sample)) if as_json else click.echo(once.as_text(sample))
+    sys.exit({"ok": 0, "failed": api.BAD, "broken": api.INCONCLUSIVE}[sample.outcome.value])
+
+
+@main_group.group()
+def update() -> None:
+    """Tell the daemon of an update of the shop, and see what it did to the shop."""
+
+
+@update.command()
+@click.argument("version")
+@click.option("--change", "changes", multiple=True, metavar="NAME@VERSION", help="A part that the update changes; may be repeated.")
+@click.option("--phase", default="all", show_default=True, help="The first phase, such as canary.")
+@click.option("--expect-downtime", default="", metavar="5m", help="Downtime that is announced: its failing pages nobody.")
+@click.option("--link", default="", help="Where people read more: a release, a ticket.")
+@click.option("--override", default="", metavar="WHY", help="Start although the preflight objects; recorded.")
+@as_json
+@pass_context
+def start(
+    context: Context, version: str, changes: tuple[str, ...], phase: str, expect_downtime: str, link: str, override: str, as_json: bool,
+) -> None:
+    """Open the update to VERSION: "before" is frozen now, and watching begins. Prints its ID."""
+    body: dict[str, Any] = {"version": version, "phase": phase, "link": link, "override": override}
+    body["changes"] = [dict(zip(("name", "version"), change.partition("@")[::2], strict=True)) for change in changes]
+    if expect_downtime:
+        body["expect_downtime"] = expect_downtime
+    facts = context.client().post("/api/v1/updates", body)
+    show(facts) if as_json else click.echo(facts["id"])
+
+
+def _act(name: str, help_text: str) -> None:
+    @update.command(name, help=help_text)
+    @click.argument("update_id", metavar="[ID]", default="newest")
+    @as_json
+    @pass_context
+    def act(context: Context, update_id: str, as_json: bool) -> None:
+        facts = context.client().post(f"/api/v1/updates/{update_id}/{name}")
+        show(facts) if as_json else click.echo(f"{facts['id']}: {facts['status']}")
+
+
+_act("finish", "Say that the update is rolled out everywhere: observation begins, and it can pass.")
+_act("rollback", "Say that the update was taken back: recovery is watched for.")
+_act("cancel", "Say that the update did not take place.")
+
+
+@update.command("phase")
+@click.argument("name")
+@click.argument("update_id", metavar="[ID]", default="newest")
+@as_json
+@pass_context
+def next_phase(context: Context, name: str, update_id: str, as_json: bool) -> None:
+    """Say that the update is in its next phase, NAME."""
+    facts = context.client().post(f"/api/v1/updates/{update_id}/phase", {"name": name})
+    show(facts) if as_json else click.echo(f"{facts['id']}: phase {facts['phase']}")
+
+
+@update.command("list")
+@as_json
+@pass_context
+def list_updates(context: Context, as_json: bool) -> None:
+    """List the updates, newest first."""
+    from monitor import terminal
+    found = context.client().get("/api/v1/updates")["updates"]
+    show(found) if as_json else terminal.updates(found)
+
+
+@update.command()
+@click.argument("update_id", metavar="[ID]", default="newest")
+@as_json
+@pass_context
+def status(context: Context, update_id: str, as_json: bool) -> None:
+    """Show phase, verdict, and the evidence of every signal."""
+    from monitor import terminal
+    facts = context.client().get(f"/api/v1/updates/{update_id}")
+    show(facts) if as_json else terminal.status(facts)
+
+
+@main_group.command()
+@click.argument("update_id", metavar="[ID]", default="newest")
+@click.option("--timeout", metavar="T", default="", help="Give up after this long [default: when the verdict must have fallen, and 5m].")
+@click.option("--on-inconclusive", type=click.Choice(["fail", "pass"]), default="fail", show_default=True)
+@click.option("--output", type=click.Choice(["table", "json", "junit", "github"]), default="table", show_default=True)
+@pass_context
+def gate(context: Context, update_id: str, timeout: str, on_inconclusive: str, output: str) -> None:
+    """Wait for the verdict, for a CI job. A regression ends the wait at once, a pass only after finish or expiry."""
+    from monitor import gate as gates
+    sys.exit(gates.wait(context.client(), update_id, timeout=timeout, lenient=on_inconclusive == "pass", output=output))
+
+
+@main_group.command()
+@click.argument("update_id", metavar="[ID]", default="newest")
+@click.option("-o", "output", metavar="FILE", help="Where to write it: HTML, or Markdown when FILE ends in .md [default: update-ID.html].")
+@pass_context
+def report(context: Context, update_id: str, output: str | None) -> None:
+    """Write the post-mortem of an update as one self-contained file."""
+    found = context.client()
+    id_ = found.get(f"/api/v1/updates/{update_id}")["id"]
+    path = Path(output or f"update-{id_}.html")
+    path.write_text(found.text(f"/api/v1/updates/{id_}/report?format={'md' if path.suffix == '.md' else 'html'}"), encoding="utf-8")
+    click.echo(str(path))
+
+
+@main_group.command()
+@click.option("--all", "everything", is_flag=True, help="Past ones too.")
+@as_json
+@pass_context
+def incidents(context: Context, everything: bool, as_json: bool) -> None:
+    """List the incidents that are open."""
+    from monitor import terminal
+    found = context.client().get("/api/v1/incidents" + ("" if everything else "?open=true"))["incidents"]
+    show(found) if as_json else terminal.incidents(found)
+
+
+@main_group.command("test-alert")
+@click.argument("receiver", required=False)
+@as_json
+@pass_context
+def test_alert(context: Context, receiver: str | None, as_json: bool) -> None:
+    """Send a marked drill through RECEIVER (through all, when none is named). 0 when every one took it."""
+    from monitor import drill
+    sys.exit(drill.send(context.config(), receiver, as_json=as_json))
+
+
+@main_group.command()
+@click.option("--dir", "directory", metavar="DIR", help="Where shop, state and report go [default: a new folder under the system's temporary one].")
+@click.option("--port", default=0, help="Port of the daemon [default: a free one].")
+def demo(directory: str | None, port: int) -> None:
+    """Play the whole story on this machine: a shop, its daemon, a bad update, the page, the rollback, the report."""
+    from monitor.demo import story
+    sys.exit(story.play(Path(directory) if directory else None, port))
+
+
+def main() -> None:
+    """Entry point: turns every way to end into its exit code."""
+    try:
+        code = main_group.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except CommandError as error:
+        click.echo(f"tillwatch: {error}", err=True)
+        sys.exit(error.code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(api.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("tillwatch: interrupted", err=True)
+        sys.exit(api.INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception:  # noqa: BLE001 - the last door: our own fault has an exit code of its own
+        traceback.print_exc()
+        sys.exit(api.UNEXPECTED)
+
+
+if __name__ == "__main__":
+    main()

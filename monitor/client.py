@@ -1,0 +1,71 @@
+"""The daemon's API as the command line uses it; each failure carries the exit code that it means."""
+
+import json
+import os
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+BAD, USAGE, REFUSED, INCONCLUSIVE, UNREACHABLE, UNAUTHORISED, WRONG_PHASE, UNEXPECTED, TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 5, 6, 7, 70, 124, 130
+_CODES = {400: USAGE, 401: UNAUTHORISED, 403: UNAUTHORISED, 404: WRONG_PHASE, 409: WRONG_PHASE, 422: REFUSED, 503: UNREACHABLE}
+_SECONDS = 60.0           # freezing the baselines of a thousand probes takes a while
+
+
+class CommandError(Exception):
+    """Ends the command with this exit code and this sentence on stderr."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Client:
+    """Calls the daemon at `url` with `token` ("" for none)."""
+
+    def __init__(self, url: str, token: str, ca_file: Path | None = None) -> None:
+        self._url, self._token = url.rstrip("/"), token
+        self._tls = ssl.create_default_context(cafile=ca_file) if url.startswith("https:") else None
+
+    def get(self, path: str) -> Any:
+        """The JSON document at `path`."""
+        return json.loads(self._call("GET", path))
+
+    def text(self, path: str) -> str:
+        """The text at `path`."""
+        return self._call("GET", path).decode()
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The JSON answer to a change."""
+        return json.loads(self._call("POST", path, json.dumps(body or {}).encode()))
+
+    def _call(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        request = urllib.request.Request(self._url + path, data=body, method=method, headers={"Content-Type": "application/json"})  # noqa: S310 - http(s) only, checked in the CLI
+        if self._token:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        try:
+            with urllib.request.urlopen(request, timeout=_SECONDS, context=self._tls) as answer:  # noqa: S310 - see above
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            raise CommandError(_CODES.get(error.code, UNEXPECTED), _detail(error)) from None
+        except (urllib.error.URLError, OSError) as error:
+            reason = getattr(error, "reason", error)
+            raise CommandError(UNREACHABLE, f"no Tillwatch answers at {self._url}: {reason}") from None
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.loads(error.read())["detail"])
+    except (ValueError, KeyError, OSError):
+        return f"HTTP {error.code} {error.reason}"
+
+
+def token_for(state_dir: Path | None) -> str:
+    """$TILLWATCH_TOKEN, else the token that the daemon keeps for the command line of its own host, else ""."""
+    if token := os.environ.get("TILLWATCH_TOKEN"):
+        return token
+    try:
+        return (state_dir / "token").read_text(encoding="ascii").strip() if state_dir else ""
+    except OSError:
+        return ""

@@ -1,0 +1,202 @@
+"""What is wrong now: which flips and verdicts belong to one story, and when it gets worse. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from monitor.health import Flip, State, Urgency
+from monitor.updates import Update
+
+Kind = Literal["outage", "regression", "monitor_fault", "update", "announcement", "drill"]
+What = Literal["firing", "escalated", "changed", "resolved"]
+
+# One cause shows under several reasons: a dead web server is refused, times out or is reset as it likes.
+_CAUSES = {
+    "dns": "dns", "dns_timeout": "dns",
+    "connect_refused": "unreachable", "connect_timeout": "unreachable", "connect_failed": "unreachable", "timeout": "unreachable",
+    "status": "errors", "protocol": "errors", "maintenance": "errors", "slow": "slow",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One target that belongs to an incident. `failed` of `of` newest runs had failed when it joined."""
+
+    probe: str
+    device: str
+    cohort: str
+    reason: str
+    since: float
+    failed: int
+    of: int
+    urgency: Urgency
+    critical: bool = False
+    evidence: str = ""
+    recovered: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One story: an outage by its cause, a regression by its update, or a fault of ours. Times are Unix s."""
+
+    id: str
+    kind: Kind
+    cause: str
+    urgency: Urgency
+    opened: float
+    began: float
+    update: str = ""               # the update it belongs to, or may belong to
+    version: str = ""
+    members: tuple[Member, ...] = ()
+    ruling: Mapping[str, Any] = field(default_factory=dict)     # the verdict that opened it
+    escalation: int = 0            # counted up when it gets worse than what was told: a new page
+    told: bool = False             # it was handed to the outbox (not muted)
+    acked_by: str = ""
+    acked_at: float | None = None
+    resolved: float | None = None
+    resolution: str = ""           # why it ended
+
+    @property
+    def open(self) -> bool:
+        return self.resolved is None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Incident":
+        known = {name: stored[name] for name in _NAMES if name in stored}
+        known["members"] = tuple(Member(**member) for member in known.get("members", ()))
+        return cls(**known)
+
+
+_NAMES = tuple(f.name for f in fields(Incident))
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A stored step in an incident's life. Only `firing`, `escalated` and `resolved` are told."""
+
+    what: What
+    incident: Incident
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a flip alone does not say: the target's worth, and the update it may belong to."""
+
+    host: str = ""
+    urgency: Urgency = "page"
+    critical: bool = False
+    suspect: Update | None = None
+    watched: bool = False          # `suspect` is under way now, so its incident takes all that goes wrong
+
+
+def on_flip(incidents: Sequence[Incident], flip: Flip, context: Context, new_id: Callable[[], str]) -> list[Transition]:
+    """What a flip does to the open incidents."""
+    if flip.new in {State.UP, State.MEASURED}:
+        return _leave(incidents, flip)
+    cause, kind = _cause(flip, context)
+    member = _member(flip, context)
+    for incident in incidents:
+        if incident.open and _belongs(incident, cause, context):
+            return [_joined(incident, member)]
+    return [Transition("firing", _opened(flip, kind, cause, member, context, new_id()))]
+
+
+def on_regression(incidents: Sequence[Incident], update: Update, urgency: Urgency, now: float, new_id: Callable[[], str]) -> list[Transition]:
+    """What the verdict *regression* does: it opens the update's one incident, or joins the one already open."""
+    for incident in incidents:
+        if incident.open and incident.update == update.id and incident.kind in {"regression", "outage"}:
+            return [_blamed(incident, update, urgency)]
+    incident = Incident(
+        id=new_id(), kind="regression", cause=f"update:{update.id}", urgency=urgency, opened=now,
+        began=update.segments[-1] if update.segments else update.started, update=update.id, version=update.version, ruling=update.ruling,
+    )
+    return [Transition("firing", incident)]
+
+
+def on_recovery(incidents: Sequence[Incident], update: Update, why: str, now: float) -> list[Transition]:
+    """The update's regression is over. A member that is still down keeps the incident open as an outage."""
+    return [
+        Transition("resolved", replace(incident, resolved=now, resolution=why))
+        for incident in incidents
+        if incident.open and incident.kind == "regression" and incident.update == update.id and not _down(incident.members)
+    ]
+
+
+def acknowledged(incident: Incident, by: str, now: float) -> Transition:
+    """Somebody has taken it."""
+    return Transition("changed", replace(incident, acked_by=by, acked_at=now))
+
+
+def _cause(flip: Flip, context: Context) -> tuple[str, Kind]:
+    if flip.new is State.BROKEN:
+        return f"broken:{flip.reason}", "monitor_fault"
+    group = _CAUSES.get(flip.reason) or ("tls" if flip.reason.startswith("tls") else f"{flip.probe}:{flip.reason}")
+    return f"{group}@{context.host}", "outage"
+
+
+def _belongs(incident: Incident, cause: str, context: Context) -> bool:
+    if incident.cause == cause:
+        return True
+    watched = context.suspect.id if context.suspect and context.watched else None
+    return watched is not None and incident.kind == "regression" and incident.update == watched and not cause.startswith("broken:")
+
+
+def _member(flip: Flip, context: Context) -> Member:
+    return Member(
+        probe=flip.probe, device=flip.device, cohort=flip.cohort, reason=flip.reason, since=flip.since, failed=flip.failed, of=flip.of,
+        urgency=context.urgency, critical=context.critical, evidence=flip.evidence,
+    )
+
+
+def _opened(flip: Flip, kind: Kind, cause: str, member: Member, context: Context, id_: str) -> Incident:
+    suspect = context.suspect if kind == "outage" else None
+    return Incident(
+        id=id_, kind=kind, cause=cause, urgency=member.urgency if kind == "outage" else "ticket", opened=flip.at, began=flip.since,
+        update=suspect.id if suspect else "", version=suspect.version if suspect else "", members=(member,),
+    )
+
+
+def _joined(incident: Incident, member: Member) -> Transition:
+    """With another member. Worse than what was told (ticket -> page, a first critical probe) is a new page."""
+    others = tuple(m for m in incident.members if _target(m) != _target(member))
+    pages = incident.urgency == "ticket" and member.urgency == "page" and incident.kind != "monitor_fault"
+    critical = member.critical and not any(m.critical for m in incident.members) and incident.kind == "outage"
+    incident = replace(incident, members=(*others, member), urgency="page" if pages else incident.urgency)
+    return _worse(incident) if pages or critical else Transition("changed", incident)
+
+
+def _blamed(incident: Incident, update: Update, urgency: Urgency) -> Transition:
+    """The outage that is open turns out to be this update's regression."""
+    pages = incident.urgency == "ticket" and urgency == "page"
+    incident = replace(incident, kind="regression", cause=f"update:{update.id}", ruling=update.ruling, urgency="page" if pages else incident.urgency)
+    return _worse(incident) if pages else Transition("changed", incident)
+
+
+def _worse(incident: Incident) -> Transition:
+    return Transition("escalated", replace(incident, escalation=incident.escalation + 1, acked_by="", acked_at=None))
+
+
+def _leave(incidents: Sequence[Incident], flip: Flip) -> list[Transition]:
+    """The target is well again. An outage ends with its last member; a regression ends only by its own test."""
+    out = []
+    for incident in incidents:
+        ours = (incident.kind == "monitor_fault") == (flip.new is State.MEASURED)
+        if not incident.open or not ours or not any(_target(m) == flip.target and m.recovered is None for m in incident.members):
+            continue
+        members = tuple(replace(m, recovered=flip.at) if _target(m) == flip.target else m for m in incident.members)
+        if incident.kind == "regression" or _down(members):
+            out.append(Transition("changed", replace(incident, members=members)))
+        else:
+            out.append(Transition("resolved", replace(incident, members=members, resolved=flip.at, resolution="recovered")))
+    return out
+
+
+def _down(members: Iterable[Member]) -> bool:
+    return any(m.recovered is None for m in members)
+
+
+def _target(member: Member) -> tuple[str, str, str]:
+    return member.probe, member.device, member.cohort

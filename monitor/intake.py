@@ -1,0 +1,89 @@
+"""accept(sample): store -> metrics -> health -> incident. The only door from measuring to the rest."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from monitor.casebook import Casebook
+from monitor.clock import Clock, new_id
+from monitor.exporter import Exporter
+from monitor.health import Flip, Health, Rule, State, Target, judge
+from monitor.incidents import Context, on_flip
+from monitor.store import Store
+from monitor.updates import Update
+from probes.sample import Outcome, Sample, Trigger
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What intake must know of a target: its rule, where it lives, and what it is worth."""
+
+    rule: Rule
+    host: str
+    critical: bool = False
+    control: bool = False
+
+
+class Intake:
+    """Takes samples in. `suspect(now)` gives the update that a new outage may belong to, and whether it is under way."""
+
+    def __init__(self, targets: Mapping[Target, Watched], store: Store, exporter: Exporter, casebook: Casebook, clock: Clock) -> None:
+        self._targets, self._store, self._exporter, self._casebook, self._clock = targets, store, exporter, casebook, clock
+        self._health: dict[Target, Health] = {}
+        self._newest: dict[Target, Sample] = {}
+        self.suspect: Callable[[float], tuple[Update | None, bool]] = lambda _now: (None, False)
+
+    def take_up(self, stored: Mapping[Target, Health]) -> None:
+        """Go on from the health that was stored."""
+        self._health = {target: health for target, health in stored.items() if target in self._targets}
+
+    def down(self) -> set[Target]:
+        return {target for target, health in self._health.items() if health.down}
+
+    def working(self) -> list[str]:
+        """Names of the probes that were measured and are well, for "what still works"."""
+        well = {t[0] for t, h in self._health.items() if h.window and not h.unsettled and not h.broken}
+        return sorted(well - {t[0] for t in self.down()})
+
+    def describe(self, target: Target) -> dict[str, object]:
+        """The state of a target for people: unknown, up, failing, down or broken, since when and why."""
+        health, newest = self._health.get(target, _NEW), self._newest.get(target)
+        state = "broken" if health.broken else "down" if health.down else "failing" if health.failing_since is not None else "up"
+        if newest is None:
+            return {"state": state if health.window else "unknown"}
+        return {"state": state, "since": health.failing_since, "outcome": newest.outcome.value, "reason": newest.reason, "at": newest.ended,
+                "seconds": newest.seconds, "evidence": newest.evidence}
+
+    def accept(self, sample: Sample) -> bool:
+        """Take one sample in. True when it is worth looking again soon. Never blocks."""
+        self._store.add_sample(sample)
+        self._exporter.observe(sample)
+        log.debug("probe ran", probe=sample.probe, outcome=sample.outcome.value, reason=sample.reason or None, seconds=sample.seconds)
+        if sample.trigger is Trigger.MANUAL:
+            return False
+        target = sample.probe, sample.device, sample.cohort
+        self._newest[target] = sample
+        watched = self._targets[target]
+        before = self._health.get(target, _NEW)
+        after, flips = judge(before, watched.rule, sample)
+        self._health[target] = after
+        for flip in flips:
+            self._flipped(flip, watched, after)
+        if not flips and not (before.steady and after.steady):
+            self._store.add_health(target, after)       # a restart must not forget a failing that is not yet an outage
+        return after.unsettled or sample.outcome is Outcome.BROKEN
+
+    def _flipped(self, flip: Flip, watched: Watched, health: Health) -> None:
+        suspect, under_way = self.suspect(flip.at)
+        context = Context(host=watched.host, urgency=watched.rule.urgency, critical=watched.critical,
+                          suspect=None if watched.control else suspect, watched=under_way)
+        transitions = on_flip(self._casebook.open, flip, context, lambda: new_id(flip.at))
+        level = log.warning if flip.new in {State.DOWN, State.BROKEN} else log.info
+        level("probe is " + flip.new.value, probe=flip.probe, device=flip.device or None, reason=flip.reason or None, evidence=flip.evidence or None)
+        self._casebook.apply(transitions, flip=flip, health=(flip.target, health))
+
+
+_NEW = Health()

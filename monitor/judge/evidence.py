@@ -1,0 +1,163 @@
+"""The kinds of test, in one table, and the state of one watched signal.
+
+A further kind (counts, novelty, ratios, two samples side by side) is one class that fits a past, one that takes in what
+came after, and one line in TESTS.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from random import Random
+from typing import Any, ClassVar, Protocol, Self
+
+from monitor.judge.effect import Change, latency_change, success_change
+from monitor.judge.latency import LatencyFit
+from monitor.judge.sequential import LONE_NEED
+from monitor.judge.signals import Subject
+from monitor.judge.success import SuccessFit
+from probes.sample import Signal
+
+KEPT = 400                        # newest readings kept to show how large the change is
+
+
+class Evidence(Protocol):
+    """State of a sequential test of one signal. It may be asked after every sample."""
+
+    seen: int
+
+    def add(self, reading: float) -> None:
+        """Takes one reading in."""
+
+    def bet(self) -> float:
+        """What 1 put on harm is worth now; of mean <= 1 without harm, so that a weighted mean over signals is too."""
+
+    def gated_bet(self) -> float:
+        """The same, as far as the harm has a practical size."""
+
+    def counted(self) -> float:
+        """Nats by which the tests with a fixed budget (counts, rank sums) are past the need of a lone signal."""
+
+    def reach(self) -> float:
+        """The strongest test as a multiple of a lone signal's need."""
+
+    def unsettled(self) -> bool:
+        """True while the newest reading is a bad one: no moment to call the signal clean."""
+
+    def calm(self) -> bool:
+        """True when the newest readings are like the past again."""
+
+
+class Fit(Protocol):
+    """What a test knows of the past of its signal. JSON-able, and enough to replay the verdict."""
+
+    least: ClassVar[int]
+    needs_warm_up: ClassVar[bool]
+
+    @property
+    def count(self) -> int:
+        """Readings it was fitted to."""
+
+    @property
+    def stretch(self) -> float:
+        """By how much the placebo windows raise what an alarm needs."""
+
+    @classmethod
+    def of(cls, readings: Sequence[float]) -> Self | None:
+        """Fits readings, oldest first; None when they are too few."""
+
+    def stretched(self, by: float) -> Self:
+        """The same fit with this placebo stretch."""
+
+    def start(self, horizon: int) -> Evidence:
+        """The test before its first sample, made for a watch of `horizon` samples."""
+
+    @staticmethod
+    def worsened(reading: float, by: float, random: Random) -> float:
+        """The reading of a shop that got worse by the margin `by`: what the power is measured with."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, exact."""
+
+    @classmethod
+    def from_dict(cls, stored: Any) -> Self:
+        """What `to_dict` gave."""
+
+
+TESTS: dict[str, type[SuccessFit] | type[LatencyFit]] = {"bernoulli": SuccessFit, "latency": LatencyFit}
+
+
+def strength(evidence: Evidence, stretch: float) -> float:
+    """Nats by which a signal is past the need of a lone one with the whole budget; negative: still to go."""
+    bet = math.log(evidence.bet()) / stretch - LONE_NEED
+    if bet >= 0:
+        bet = math.log(evidence.gated_bet()) / stretch - LONE_NEED
+    return max(bet, evidence.counted())
+
+
+class Watched:
+    """One signal of one target since the update: its test, its share of the budget, and what it showed.
+
+    `weight` is its part of the shop's mean of bets; `handicap` the nats which its tests with a fixed budget need on
+    top, `bet_handicap` those which its bet needs when it has to alarm alone.
+    """
+
+    __slots__ = (
+        "_shown", "bet_handicap", "bet_now", "evidence", "failed", "fit", "handicap", "horizon", "overloaded",
+        "readings", "signal", "subject", "taken", "warm", "weight",
+    )
+
+    def __init__(self, subject: Subject, signal: Signal, fit: Fit, horizon: int) -> None:
+        self.subject, self.signal, self.fit, self.horizon = subject, signal, fit, horizon
+        self.weight = self.handicap = self.bet_handicap = 0.0
+        self.readings: deque[float] = deque(maxlen=KEPT)
+        self.taken = self.failed = self.warm = self.overloaded = 0
+        self._shown: tuple[int, Change | None] = (0, None)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets the evidence, as when a control probe was worse at the same time; what was measured is kept."""
+        self.evidence: Evidence = self.fit.start(self.horizon)
+        self.bet_now = 1.0         # the bet, tempered by the placebo stretch
+
+    def add(self, reading: float) -> None:
+        """Takes a reading in, to be judged."""
+        self.evidence.add(reading)
+        self.readings.append(reading)
+        self.taken += 1
+        self.failed += reading < 0.5
+        bet = self.evidence.bet()
+        self.bet_now = bet if self.fit.stretch == 1.0 else bet ** (1 / self.fit.stretch)
+
+    def gated(self) -> float:
+        """The bet as far as the harm has a practical size; looked at only near an alarm."""
+        return float(self.evidence.gated_bet() ** (1 / self.fit.stretch))
+
+    def counted(self) -> float:
+        """Nats by which the tests with a fixed budget are past what this signal needs; an alarm at 0."""
+        return self.evidence.counted() - self.handicap
+
+    def alone(self) -> float:
+        """Nats by which this signal alone is past its need; an alarm at 0."""
+        bet = math.log(self.gated()) - LONE_NEED - self.bet_handicap
+        return max(bet, self.counted())
+
+    def need(self) -> float:
+        """Nats that an alarm of this signal alone needs."""
+        return LONE_NEED + self.bet_handicap
+
+    def lone_evidence(self) -> float:
+        """Nats of evidence regardless of its share of the budget, the counting tests put on the scale of the bets."""
+        return max(math.log(self.gated()), self.evidence.counted() + LONE_NEED)
+
+    def change(self) -> Change | None:
+        """After / before with its bounds; reckoned once per reading, it takes a millisecond."""
+        if self._shown[0] != self.taken:
+            self._shown = self.taken, self._change()
+        return self._shown[1]
+
+    def _change(self) -> Change | None:
+        if isinstance(self.fit, LatencyFit):
+            return latency_change(self.fit, list(self.readings))
+        if isinstance(self.fit, SuccessFit):
+            return success_change(self.fit.failures, self.fit.count, self.failed, self.taken)
+        return None

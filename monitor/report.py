@@ -1,0 +1,153 @@
+"""The post-mortem of an update, rendered from stored facts: one self-contained HTML file, or Markdown."""
+
+import re
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import jinja2
+
+from monitor.alerts import outbox
+from monitor.clock import span
+from monitor.incidents import Incident
+from monitor.store import records
+from monitor.updates import Update
+
+VERDICTS = {
+    "watching": "No verdict yet",
+    "pass": "No harm seen",
+    "regression": "This update made the shop worse",
+    "inconclusive": "Not enough evidence for a verdict",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a report rests on."""
+
+    update: Update
+    acts: list[dict[str, Any]]
+    incidents: list[tuple[Incident, list[dict[str, Any]], list[dict[str, Any]]]]     # with its steps and its notifications
+    flips: list[dict[str, Any]]
+    baselines: dict[tuple[str, str, str], dict[str, Any]]
+
+
+def gather(connection: sqlite3.Connection, update: Update) -> Facts:
+    """Read what is stored of the update: acts, incidents with their notifications, flips from its start to its end."""
+    end = update.closed or 1e12
+    found = records.incidents(connection, update=update.id)
+    return Facts(
+        update=update, acts=records.acts(connection, update.id), flips=records.flips(connection, update.started, end),
+        incidents=[(i, records.incident_steps(connection, i.id), outbox.history(connection, i.id)) for i in reversed(found)],
+        baselines=records.baselines(connection, update.id))
+
+
+def html(facts: Facts, shop: str, now: float) -> str:
+    """One file that needs nothing else."""
+    return _environment().get_template("report.html").render(_view(facts, shop, now))
+
+
+def markdown(facts: Facts, shop: str, now: float) -> str:
+    """The same for a wiki or a ticket."""
+    return _environment().get_template("report.md").render(_view(facts, shop, now))
+
+
+def signal_sides(signal: Mapping[str, Any]) -> tuple[str, str]:
+    """Before and after in words: "0 of 288 failed", or "p50 120 ms, p95 180 ms (400)"."""
+    return (_side(signal["n_before"], signal["failed_before"], signal["before"], signal["before_p95"]),
+            _side(signal["n_after"], signal["failed_after"], signal["after"], signal["after_p95"]))
+
+
+def signal_change(signal: Mapping[str, Any]) -> str:
+    """After divided by before, with its interval: "×2.4 (2.1 to 2.8)"."""
+    if signal["ratio"] is None:
+        return "-"
+    lower, upper = signal["ratio_lower"], signal["ratio_upper"]
+    interval = f" ({lower:.2f} to {upper:.2f})" if lower is not None and upper is not None else ""
+    return f"×{signal['ratio']:.2f}{interval}"
+
+
+def signal_evidence(signal: Mapping[str, Any]) -> str:
+    """Evidence against threshold: "10^3.1 / 10^1.5"."""
+    return "-" if signal["evidence"] is None else f"10^{signal['evidence']:.1f} / 10^{signal['threshold']:.1f}"
+
+
+def signal_ruling(signal: Mapping[str, Any]) -> str:
+    """What was made of it."""
+    if signal["guilty"]:
+        return "worse"
+    if signal["control"]:
+        return "control"
+    return "clean" if signal["ruled_clean"] else signal["note"] or "not ruled out"
+
+
+def _side(count: int, failed: int | None, middle: float | None, tail: float | None) -> str:
+    if not count:
+        return "-"
+    if failed is not None:
+        return f"{failed} of {count} failed"
+    return f"p50 {_ms(middle)}, p95 {_ms(tail)} ({count})"
+
+
+def _ms(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
+
+
+def _view(facts: Facts, shop: str, now: float) -> dict[str, Any]:
+    update = facts.update
+    ruling = update.ruling
+    signals = [dict(s) | {"sides": signal_sides(s), "change": signal_change(s), "against": signal_evidence(s), "word": signal_ruling(s)}
+               for s in ruling.get("signals", ())]
+    return {
+        "shop": shop, "update": asdict(update), "headline": VERDICTS[update.verdict], "written": now, "summary": _summary(update),
+        "sentence": ruling.get("sentence", ""), "rule": ruling.get("reason", ""),
+        "missing": ruling.get("missing", ()), "signals": sorted(signals, key=lambda s: (not s["guilty"], not s["critical"])),
+        "timeline": _timeline(facts), "incidents": facts.incidents,
+    }
+
+
+def _summary(update: Update) -> list[tuple[str, str]]:
+    """The times that a post-mortem asks for first."""
+    rows = []
+    if update.regressed and update.verdict_at:
+        rows.append(("Found after", span(update.verdict_at - update.started)))
+    if update.rolled_back:
+        rows.append(("Rolled back after", span(update.rolled_back - update.started)))
+    if update.recovered:
+        rows.append(("Back to normal after", span(update.recovered - update.started)))
+    return rows
+
+
+def _timeline(facts: Facts) -> list[dict[str, Any]]:
+    """Everything that happened, in order: acts, flips, incidents, notifications."""
+    rows = [{"at": act["at"], "what": f"{act['act']} by {act['by']}", "detail": act["detail"]} for act in facts.acts]
+    rows += [{"at": f["at"], "what": f"{f['probe']} is {f['new']}", "detail": f["evidence"] or f["reason"]} for f in facts.flips]
+    for incident, steps, sent in facts.incidents:
+        rows += [{"at": s["at"], "what": f"incident {incident.kind} {s['what']}", "detail": s["detail"]} for s in steps]
+        told = (n for n in sent if n["state"] == "done")
+        rows += [{"at": n["done"], "what": f"{n['receiver']} has the {n['kind']} message", "detail": ""} for n in told]
+    return sorted(rows, key=lambda row: row["at"])
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """HTML is escaped by autoescape, Markdown by the filter `plain`."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("monitor"), autoescape=jinja2.select_autoescape(("html",)), trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined)
+    environment.filters |= {"moment": _moment, "span": span, "plain": _plain}
+    return environment
+
+
+def _moment(at: float | None) -> str:
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if at else "-"
+
+
+def _plain(text: object) -> str:
+    """Text from outside for Markdown: nothing in it can become markup or a second table cell."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~@&-])", r"\\\1", " ".join(str(text).split()))

@@ -1,0 +1,312 @@
+"""When each probe runs: one due-time heap, one timer, a deadline per run, concurrency by kind, lag measured.
+
+The scheduler knows no probe: it is handed `run` (one run of a target) and `accept` (what takes the sample).
+"""
+
+import asyncio
+import hashlib
+import heapq
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import structlog
+from pydantic import Field
+
+from monitor.clock import Clock
+from monitor.health import Target
+from probes.fields import Duration, Table
+from probes.sample import Outcome, Sample, Trigger
+
+log = structlog.get_logger()
+
+SLOT_SECONDS = 0.02        # plain probes start together in slots of this width at most ...
+SLOT_PROBES = 4            # ... or of so many probes on average: they share a wake-up, at little cost to their timing
+LAG_SECONDS = 0.5          # how often the loop's own lag is measured
+OVERLOAD_SECONDS = 0.1     # lag above which a run's times are not trusted
+GRACE_SECONDS = 0.5        # a probe ends itself at its timeout; past this it is ended from outside
+STOP_SECONDS = 5.0
+
+
+class Schedule(Table):
+    """How often a probe runs."""
+
+    interval: Duration = Field(default=30.0, ge=0.25, le=86400 * 7, description='time between runs, down to "250ms"')
+    recheck: Duration = Field(default=10.0, ge=0.1, description="a failed run is repeated this soon")
+
+
+class Concurrency(Table):
+    """How many runs of a kind may be under way at once."""
+
+    http: int = Field(default=256, ge=1)
+    browser: int = Field(default=1, ge=1)
+    other: int = Field(default=32, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the scheduler needs to know of a target. `group` names its limit in Concurrency; times in s.
+
+    `fast` is the spacing while an update is watched and in bursts: `interval`, or a whole part of it.
+    """
+
+    target: Target
+    group: str
+    interval: float
+    timeout: float
+    recheck: float
+    fast: float
+    heavy: bool = False      # a TLS handshake or more: never started in one wake-up with another
+
+
+@dataclass(slots=True)
+class _Entry:
+    job: Job
+    phase: float
+    due: float = 0.0                     # of the next regular or burst run, loop time
+    tick: int = 0                        # regular grid: due = origin + phase + tick * interval
+    running: asyncio.Task[None] | None = None
+    queued: bool = False
+    recheck_due: float | None = None
+    gone: bool = False
+
+
+@dataclass(slots=True)
+class _Group:
+    limit: int
+    busy: int = 0
+    waiting: deque[tuple[_Entry, Trigger, float]] = field(default_factory=deque)
+
+
+Run = Callable[[Target], Awaitable[Sample]]
+
+
+@dataclass
+class Hooks:
+    """What the scheduler tells: app hands the rooms in as callables."""
+
+    accept: Callable[[Sample], bool]                                  # True: look again soon
+    lateness: Callable[[str, float], None] = lambda _group, _seconds: None
+    missed: Callable[[Target], None] = lambda _target: None
+    loop_lag: Callable[[float], None] = lambda _seconds: None
+
+
+class Scheduler:
+    """Runs jobs until it is left. Enter it as an async context manager, inside the rooms that it reports to."""
+
+    def __init__(self, jobs: Iterable[Job], limits: Concurrency, run: Run, hooks: Hooks, clock: Clock) -> None:
+        jobs = list(jobs)
+        width = slot_width(jobs)
+        self._entries = {job.target: _Entry(job, phase(job, width)) for job in jobs}
+        self._groups = {name: _Group(getattr(limits, name)) for name in Concurrency.model_fields}
+        self._run, self._hooks, self._clock = run, hooks, clock
+        self._heap: list[tuple[float, int, Trigger, _Entry]] = []
+        self._serial = 0
+        self._fast_until: dict[Target, float] = {}     # loop time; inf while an update is watched
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._failed: asyncio.Future[None]
+        self._lags: deque[float] = deque(maxlen=4)
+        self.last_tick = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._failed = self._loop.create_future()
+        self._origin = self.last_tick = self._loop.time()
+        for entry in self._entries.values():
+            entry.due = self._origin + entry.phase
+            self._push(entry.due, Trigger.SCHEDULED, entry)
+        self._arm()
+        self._watch_lag(self._loop.time() + LAG_SECONDS)
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """Start nothing more, and end what runs without a verdict on it."""
+        self._stopping = True
+        for handle in (self._timer, self._lag_timer):
+            if handle:
+                handle.cancel()
+        running = [entry.running for entry in self._entries.values() if entry.running]
+        for task in running:
+            task.cancel()
+        stuck = (await asyncio.wait(running, timeout=STOP_SECONDS))[1] if running else set()
+        if stuck:
+            log.error("probes did not stop", probes=sorted(task.get_name() for task in stuck))
+
+    async def failed(self) -> None:
+        """Returns never, or raises what went wrong inside the scheduler itself."""
+        await self._failed
+
+    @property
+    def overloaded(self) -> bool:
+        """The event loop was late in the last two seconds: the host, or we, have too much to do."""
+        return max(self._lags, default=0.0) > OVERLOAD_SECONDS
+
+    def hurry(self, targets: Iterable[Target], seconds: float) -> None:
+        """Run these at their faster spacing for `seconds` from now (inf: until `relax`)."""
+        now = self._loop.time()
+        for target in targets:
+            entry = self._entries.get(target)
+            if entry is None or entry.job.fast >= entry.job.interval:
+                continue
+            hurrying = self._fast_until.get(target, 0.0) > now
+            self._fast_until[target] = max(now + seconds, self._fast_until.get(target, 0.0))
+            if not hurrying:
+                self._push_burst(entry, now)
+        self._arm()
+
+    def relax(self) -> None:
+        """Back to the regular spacing."""
+        self._fast_until.clear()
+
+    def spacing(self, target: Target) -> float:
+        """Seconds between the runs of this target at this moment."""
+        entry = self._entries[target]
+        return entry.job.fast if self._fast_until.get(target, 0.0) > self._loop.time() else entry.job.interval
+
+    def _push(self, due: float, trigger: Trigger, entry: _Entry) -> None:
+        self._serial += 1
+        heapq.heappush(self._heap, (due, self._serial, trigger, entry))
+
+    def _push_burst(self, entry: _Entry, after: float) -> None:
+        """The next run between two regular ones, on a grid through these; none if a regular one comes first."""
+        fast = entry.job.fast
+        steps = math.ceil((entry.due - after) / fast - 1e-6) - 1
+        if steps > 0:
+            self._push(entry.due - steps * fast, Trigger.BURST, entry)
+
+    def _arm(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._heap[0][0], self._tick) if self._heap and not self._stopping else None
+
+    def _tick(self) -> None:
+        """Start all that is due. A heavy probe is started alone: the rest waits for the next turn of the loop."""
+        self._timer = None
+        now = self.last_tick = self._loop.time()
+        while self._heap and self._heap[0][0] <= now + 0.0005:
+            due, _, trigger, entry = heapq.heappop(self._heap)
+            if self._due(entry, trigger, due, now) and entry.job.heavy:
+                break
+        self._arm()
+
+    def _due(self, entry: _Entry, trigger: Trigger, due: float, now: float) -> bool:
+        """Start the run, or count it as missed; put the next one on the heap. True if a run was started."""
+        if not self._still_wanted(entry, trigger, due):
+            return False
+        self._reschedule(entry, trigger, due, now)
+        if entry.running or entry.queued:
+            if trigger is not Trigger.RECHECK:
+                self._hooks.missed(entry.job.target)
+            return False
+        return self._start(entry, trigger, due)
+
+    def _still_wanted(self, entry: _Entry, trigger: Trigger, due: float) -> bool:
+        if entry.gone:
+            return False
+        if trigger is Trigger.RECHECK:
+            return entry.recheck_due == due
+        if trigger is Trigger.BURST:
+            return self._fast_until.get(entry.job.target, 0.0) > due
+        return True
+
+    def _reschedule(self, entry: _Entry, trigger: Trigger, due: float, now: float) -> None:
+        job = entry.job
+        if trigger is Trigger.RECHECK:
+            entry.recheck_due = None
+            return
+        if trigger is Trigger.BURST:
+            self._push_burst(entry, max(due, now))
+            return
+        skipped = int((now - due) // job.interval)          # suspended, or starved: no run is made up for
+        entry.tick += 1 + skipped
+        entry.due = self._origin + entry.phase + entry.tick * job.interval
+        self._push(entry.due, Trigger.SCHEDULED, entry)
+        for _ in range(skipped):
+            self._hooks.missed(job.target)
+        if self._fast_until.get(job.target, 0.0) > now:
+            self._push_burst(entry, now)
+
+    def _start(self, entry: _Entry, trigger: Trigger, due: float) -> bool:
+        group = self._groups[entry.job.group]
+        if group.busy >= group.limit:
+            entry.queued = True
+            group.waiting.append((entry, trigger, due))
+            return False
+        group.busy += 1
+        self._hooks.lateness(entry.job.group, self._loop.time() - due)
+        entry.running = self._loop.create_task(self._one(entry, trigger, group), name=f"probe {entry.job.target[0]}")
+        entry.running.add_done_callback(self._ended)
+        return True
+
+    async def _one(self, entry: _Entry, trigger: Trigger, group: _Group) -> None:
+        job = entry.job
+        spacing, started = self.spacing(job.target), self._clock.now()
+        try:
+            sample = await self._guarded(job)
+        except asyncio.CancelledError:
+            raise                                            # stopping: no word on a run that we ended ourselves
+        except Exception:                                    # the door around a probe run
+            log.exception("probe raised", probe=job.target[0])
+            sample = Sample(probe=job.target[0], device=job.target[1], cohort=job.target[2], outcome=Outcome.BROKEN, reason="internal")
+        finally:
+            entry.running = None
+            group.busy -= 1
+            self._next_waiting(group)
+        sample = replace(
+            sample, started=started, ended=self._clock.now(), trigger=trigger, spacing=spacing, overloaded=sample.overloaded or self.overloaded)
+        self._recheck(entry, again=self._hooks.accept(sample))
+
+    async def _guarded(self, job: Job) -> Sample:
+        """One run, ended from outside if it does not end itself: that is then our fault, not the shop's."""
+        try:
+            async with asyncio.timeout(job.timeout + GRACE_SECONDS):
+                return await self._run(job.target)
+        except TimeoutError:
+            probe, device, cohort = job.target
+            return Sample(probe=probe, device=device, cohort=cohort, outcome=Outcome.BROKEN, reason="overdue", seconds=job.timeout)
+
+    def _recheck(self, entry: _Entry, *, again: bool) -> None:
+        due = self._loop.time() + entry.job.recheck
+        if again and not entry.gone and due < entry.due:
+            entry.recheck_due = due
+            self._push(due, Trigger.RECHECK, entry)
+            self._arm()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """What went wrong outside the door is ours: it ends the daemon, and systemd starts it again."""
+        if not task.cancelled() and (error := task.exception()) and not self._failed.done():
+            self._failed.set_exception(error)
+
+    def _next_waiting(self, group: _Group) -> None:
+        while group.waiting and group.busy < group.limit and not self._stopping:
+            entry, trigger, due = group.waiting.popleft()
+            entry.queued = False
+            if not entry.gone:
+                self._start(entry, trigger, due)
+
+    def _watch_lag(self, due: float) -> None:
+        def measure() -> None:
+            lag = max(0.0, self._loop.time() - due)
+            self._lags.append(lag)
+            self._hooks.loop_lag(lag)
+            self._watch_lag(self._loop.time() + LAG_SECONDS)
+        self._lag_timer = self._loop.call_at(due, measure)
+
+
+def slot_width(jobs: Iterable[Job]) -> float:
+    """Width of the start slots in s: a power of two of SLOT_SECONDS, so that a new probe moves hardly any other."""
+    rate = sum(1 / job.interval for job in jobs if not job.heavy)
+    width = SLOT_SECONDS
+    while width * rate > SLOT_PROBES * 1.5:
+        width /= 2
+    return width
+
+
+def phase(job: Job, width: float) -> float:
+    """Where in its interval a target starts, in s: the same on every start, spread evenly over all targets."""
+    digest = hashlib.blake2b("\0".join(job.target).encode(), digest_size=8).digest()
+    at = int.from_bytes(digest) / 2**64 * job.interval
+    return at if job.heavy else at // width * width

@@ -1,0 +1,113 @@
+"""Flips, health, incidents, updates and baselines as rows. Each function runs inside the writer's or a reader's turn."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from monitor.health import Flip, Health, Target
+from monitor.incidents import Incident
+from monitor.updates import LIVE, Update
+
+
+def install_id(connection: sqlite3.Connection, fresh: str) -> str:
+    """The identifier of this installation, made once."""
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('install_id', ?)", (fresh,))
+    return str(connection.execute("SELECT value FROM meta WHERE name = 'install_id'").fetchone()[0])
+
+
+def save_health(connection: sqlite3.Connection, target: Target, health: Health) -> None:
+    connection.execute("INSERT OR REPLACE INTO health VALUES (?, ?, ?, ?)", (*target, json.dumps(asdict(health))))
+
+
+def load_health(connection: sqlite3.Connection) -> dict[Target, Health]:
+    out = {}
+    for probe, device, cohort, state in connection.execute("SELECT probe, device, cohort, state FROM health"):
+        stored = json.loads(state)
+        out[probe, device, cohort] = Health(**stored | {"window": tuple(stored["window"]), "unmeasured": tuple(stored["unmeasured"])})
+    return out
+
+
+def add_flip(connection: sqlite3.Connection, flip: Flip) -> None:
+    connection.execute(
+        "INSERT INTO flip (probe, device, cohort, at, old, new, reason, since, evidence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*flip.target, flip.at, flip.old.value, flip.new.value, flip.reason, flip.since, flip.evidence))
+
+
+def flips(connection: sqlite3.Connection, since: float, until: float) -> list[dict[str, Any]]:
+    rows = connection.execute(
+        "SELECT probe, device, cohort, at, old, new, reason, since, evidence FROM flip WHERE at BETWEEN ? AND ? ORDER BY id", (since, until))
+    return [dict(zip(("probe", "device", "cohort", "at", "old", "new", "reason", "since", "evidence"), row, strict=True)) for row in rows]
+
+
+def save_incident(connection: sqlite3.Connection, incident: Incident, at: float, what: str, by: str = "", detail: str = "") -> None:
+    """Store the incident as it is now, and the step that made it so."""
+    connection.execute(
+        "INSERT OR REPLACE INTO incident VALUES (?, ?, ?, ?, ?, ?)",
+        (incident.id, incident.kind, incident.opened, incident.resolved, incident.update, json.dumps(incident.to_dict())))
+    connection.execute(
+        "INSERT INTO incident_step (incident, at, what, by, detail) VALUES (?, ?, ?, ?, ?)", (incident.id, at, what, by, detail))
+
+
+def open_incidents(connection: sqlite3.Connection) -> list[Incident]:
+    rows = connection.execute("SELECT facts FROM incident WHERE resolved IS NULL ORDER BY opened")
+    return [Incident.from_dict(json.loads(facts)) for (facts,) in rows]
+
+
+def incidents(connection: sqlite3.Connection, since: float = 0.0, update: str | None = None, limit: int = 500) -> list[Incident]:
+    """Incidents that were open at or after `since`, newest first; of one update if given."""
+    rows = connection.execute(
+        "SELECT facts FROM incident WHERE (resolved IS NULL OR resolved >= ?) AND (? IS NULL OR update_id = ?) ORDER BY opened DESC LIMIT ?",
+        (since, update, update, limit))
+    return [Incident.from_dict(json.loads(facts)) for (facts,) in rows]
+
+
+def incident(connection: sqlite3.Connection, id_: str) -> Incident | None:
+    row = connection.execute("SELECT facts FROM incident WHERE id = ?", (id_,)).fetchone()
+    return Incident.from_dict(json.loads(row[0])) if row else None
+
+
+def incident_steps(connection: sqlite3.Connection, id_: str) -> list[dict[str, Any]]:
+    rows = connection.execute("SELECT at, what, by, detail FROM incident_step WHERE incident = ? ORDER BY id", (id_,))
+    return [dict(zip(("at", "what", "by", "detail"), row, strict=True)) for row in rows]
+
+
+def save_update(connection: sqlite3.Connection, update: Update) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO shop_update VALUES (?, ?, ?, ?)",
+        (update.id, update.started, update.status.value, json.dumps(update.to_dict())))
+
+
+def add_act(connection: sqlite3.Connection, update: str, at: float, by: str, act: str, detail: str = "") -> None:
+    """Who did what to an update, and when: the name of the token, never its value."""
+    connection.execute("INSERT INTO update_act (update_id, at, by, act, detail) VALUES (?, ?, ?, ?, ?)", (update, at, by, act, detail))
+
+
+def acts(connection: sqlite3.Connection, update: str) -> list[dict[str, Any]]:
+    rows = connection.execute("SELECT at, by, act, detail FROM update_act WHERE update_id = ? ORDER BY id", (update,))
+    return [dict(zip(("at", "by", "act", "detail"), row, strict=True)) for row in rows]
+
+
+def updates(connection: sqlite3.Connection, limit: int = 100) -> list[Update]:
+    """The newest updates, newest first."""
+    rows = connection.execute("SELECT facts FROM shop_update ORDER BY started DESC LIMIT ?", (limit,))
+    return [Update.from_dict(json.loads(facts)) for (facts,) in rows]
+
+
+def live_updates(connection: sqlite3.Connection) -> list[Update]:
+    """The updates that are still watched, oldest first."""
+    marks = ", ".join("?" * len(LIVE))
+    rows = connection.execute(f"SELECT facts FROM shop_update WHERE status IN ({marks}) ORDER BY started", [s.value for s in LIVE])  # noqa: S608 - only marks
+    return [Update.from_dict(json.loads(facts)) for (facts,) in rows]
+
+
+def save_baselines(connection: sqlite3.Connection, update: str, baselines: Iterable[tuple[Target, Mapping[str, Any]]]) -> None:
+    """What "before" means for this update: written once, never changed."""
+    connection.executemany(
+        "INSERT INTO baseline VALUES (?, ?, ?, ?, ?)", [(update, *target, json.dumps(facts)) for target, facts in baselines])
+
+
+def baselines(connection: sqlite3.Connection, update: str) -> dict[Target, dict[str, Any]]:
+    rows = connection.execute("SELECT probe, device, cohort, facts FROM baseline WHERE update_id = ?", (update,))
+    return {(probe, device, cohort): json.loads(facts) for probe, device, cohort, facts in rows}

@@ -1,0 +1,170 @@
+"""Samples as rows: how they are written small, and how the newest or the latest are read back without an index."""
+
+import json
+import math
+import sqlite3
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from probes.sample import Outcome, Sample, Step, Trigger
+
+_OUTCOMES, _TRIGGERS = tuple(Outcome), tuple(Trigger)
+_OUTCOME = {value: number for number, value in enumerate(_OUTCOMES)}
+_TRIGGER = {value: number for number, value in enumerate(_TRIGGERS)}
+_DOUBT_MS = 120_000     # rows are in the order of their end; a run is never longer than this
+_INSERT = "INSERT INTO sample (series, started, seconds, code, amounts, extra) VALUES (?, ?, ?, ?, ?, ?)"
+_CHECKPOINT = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)"
+Row = tuple[int, int, int, int, bytes | None, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A sample as it is read back. `id` grows in the order of the commits."""
+
+    id: int
+    sample: Sample
+
+
+class Encoder:
+    """Turns samples into rows; belongs to the writer thread, which alone adds series and reasons."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._series: dict[tuple[str, str, str, float, tuple[str, ...]], int] = {}
+        self._reasons: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """After a rollback: rows that were interned in it are gone."""
+        self._series.clear()
+        self._reasons.clear()
+
+    def write(self, samples: Iterable[Sample]) -> None:
+        samples = list(samples)
+        self._connection.executemany(_INSERT, [self._row(sample) for sample in samples])
+        checkpoints = {(s.probe, s.device, s.cohort): s.checkpoint for s in samples if s.checkpoint is not None}
+        if checkpoints:
+            self._connection.executemany(_CHECKPOINT, [(*target, state) for target, state in checkpoints.items()])
+
+    def _row(self, sample: Sample) -> Row:
+        names = tuple(sample.values)
+        key = (sample.probe, sample.device, sample.cohort, sample.spacing, names)
+        series = self._series.get(key) or self._intern_series(key)
+        reason = self._reasons.get(sample.reason) or self._intern_reason(sample.reason)
+        code = reason << 5 | sample.overloaded << 4 | _TRIGGER[sample.trigger] << 2 | _OUTCOME[sample.outcome]
+        amounts = struct.pack(f"<{len(names)}f", *sample.values.values()) if names else None
+        return series, int(sample.started * 1000), int(sample.seconds * 1e6), code, amounts, _extra(sample)
+
+    def _intern_series(self, key: tuple[str, str, str, float, tuple[str, ...]]) -> int:
+        row = (*key[:4], json.dumps(key[4]))
+        self._connection.execute("INSERT OR IGNORE INTO series (probe, device, cohort, spacing, names) VALUES (?, ?, ?, ?, ?)", row)
+        found = self._connection.execute(
+            "SELECT id FROM series WHERE (probe, device, cohort, spacing, names) = (?, ?, ?, ?, ?)", row).fetchone()
+        self._series[key] = found[0]
+        return int(found[0])
+
+    def _intern_reason(self, text: str) -> int:
+        self._connection.execute("INSERT OR IGNORE INTO reason (text) VALUES (?)", (text,))
+        found = self._connection.execute("SELECT id FROM reason WHERE text = ?", (text,)).fetchone()
+        self._reasons[text] = found[0]
+        return int(found[0])
+
+
+def _extra(sample: Sample) -> str | None:
+    extra: dict[str, object] = {}
+    if sample.evidence:
+        extra["evidence"] = sample.evidence
+    if sample.counts:
+        extra["counts"] = dict(sample.counts)
+    if sample.steps:
+        extra["steps"] = [(s.name, s.outcome.value, s.seconds, s.reason) for s in sample.steps]
+    return json.dumps(extra) if extra else None
+
+
+class Decoder:
+    """Turns rows back into samples; belongs to one reader."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._series: dict[int, tuple[str, str, str, float, tuple[str, ...]]] = {}
+        self._reasons: dict[int, str] = {}
+
+    def decode(self, row: tuple[int, int, int, int, int, bytes | None, str | None]) -> Stored:
+        id_, series, started, seconds, code, amounts, text = row
+        probe, device, cohort, spacing, names = self._series.get(series) or self._load_series(series)
+        reason = self._reasons.get(code >> 5)
+        if reason is None:
+            reason = self._load_reason(code >> 5)
+        extra = json.loads(text) if text else {}
+        begin, length = started / 1000, seconds / 1e6
+        return Stored(id_, Sample(
+            probe=probe, device=device, cohort=cohort, spacing=spacing, outcome=_OUTCOMES[code & 3], trigger=_TRIGGERS[code >> 2 & 3],
+            overloaded=bool(code & 16), reason=reason, started=begin, ended=begin + length, seconds=length,
+            values=dict(zip(names, struct.unpack(f"<{len(names)}f", amounts or b""), strict=True)),
+            counts=extra.get("counts", {}), evidence=extra.get("evidence", ""),
+            steps=tuple(Step(name, Outcome(outcome), took, why) for name, outcome, took, why in extra.get("steps", ())),
+        ))
+
+    def _load_series(self, id_: int) -> tuple[str, str, str, float, tuple[str, ...]]:
+        probe, device, cohort, spacing, names = self._connection.execute(
+            "SELECT probe, device, cohort, spacing, names FROM series WHERE id = ?", (id_,)).fetchone()
+        self._series[id_] = probe, device, cohort, spacing, tuple(json.loads(names))
+        return self._series[id_]
+
+    def _load_reason(self, id_: int) -> str:
+        self._reasons[id_] = self._connection.execute("SELECT text FROM reason WHERE id = ?", (id_,)).fetchone()[0]
+        return self._reasons[id_]
+
+
+def first_id(connection: sqlite3.Connection, since: float) -> int:
+    """A row id at or shortly before the first sample started at or after `since` (Unix s), by bisection."""
+    low, high = connection.execute("SELECT coalesce(min(id), 1), coalesce(max(id), 0) + 1 FROM sample").fetchone()
+    wanted = int(since * 1000) - _DOUBT_MS
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute("SELECT started FROM sample WHERE id >= ? ORDER BY id LIMIT 1", (middle,)).fetchone()
+        if row is None or row[0] >= wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return int(low)
+
+
+def after(connection: sqlite3.Connection, id_: int, limit: int = 50_000) -> list[Stored]:
+    """Samples committed after row `id_`, oldest first."""
+    decoder = Decoder(connection)
+    rows = connection.execute("SELECT * FROM sample WHERE id > ? ORDER BY id LIMIT ?", (id_, limit))
+    return [decoder.decode(row) for row in rows]
+
+
+def backwards(connection: sqlite3.Connection, before: float, since: float) -> Iterator[Stored]:
+    """Samples started in [since, before), newest first; times in Unix s."""
+    decoder, oldest, newest = Decoder(connection), int(since * 1000), int(before * 1000)
+    for row in connection.execute("SELECT * FROM sample ORDER BY id DESC"):
+        if row[2] < oldest - _DOUBT_MS:
+            return
+        if oldest <= row[2] < newest:
+            yield decoder.decode(row)
+
+
+def checkpoints(connection: sqlite3.Connection) -> Mapping[tuple[str, str, str], bytes]:
+    """The committed checkpoint of every target."""
+    return {(p, d, c): state for p, d, c, state in connection.execute("SELECT probe, device, cohort, state FROM checkpoint")}
+
+
+def newest_id(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(id), 0) FROM sample").fetchone()[0])
+
+
+def oldest(connection: sqlite3.Connection) -> float:
+    """Start of the oldest sample, Unix s; infinity when there is none."""
+    row = connection.execute("SELECT started FROM sample ORDER BY id LIMIT 1").fetchone()
+    return row[0] / 1000 if row else math.inf
+
+
+def drop_old(connection: sqlite3.Connection, before: float, bite: int = 5_000) -> int:
+    """Delete up to `bite` of the oldest samples that started before `before` (Unix s); how many went."""
+    row = connection.execute("SELECT id FROM sample ORDER BY id LIMIT 1 OFFSET ?", (bite - 1,)).fetchone()
+    last = row[0] if row else newest_id(connection)
+    cursor = connection.execute("DELETE FROM sample WHERE id <= ? AND started < ?", (last, int(before * 1000)))
+    return cursor.rowcount

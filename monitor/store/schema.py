@@ -1,0 +1,68 @@
+"""The schema in numbered steps. A step that has been released is never edited: the next change is a new step."""
+
+import sqlite3
+
+STEPS = (
+    """
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+    -- Interned parts of a sample, so that a row stays small (docs/design.md has the bytes).
+    CREATE TABLE series (
+        id INTEGER PRIMARY KEY, probe TEXT NOT NULL, device TEXT NOT NULL, cohort TEXT NOT NULL,
+        spacing REAL NOT NULL, names TEXT NOT NULL, UNIQUE (probe, device, cohort, spacing, names));
+    CREATE TABLE reason (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+
+    -- Append-only, in time order, without a secondary index: an index by probe would touch a page per probe and commit.
+    CREATE TABLE sample (
+        id INTEGER PRIMARY KEY, series INTEGER NOT NULL, started INTEGER NOT NULL, seconds INTEGER NOT NULL,
+        code INTEGER NOT NULL, amounts BLOB, extra TEXT);
+    CREATE TABLE checkpoint (
+        probe TEXT NOT NULL, device TEXT NOT NULL, cohort TEXT NOT NULL, state BLOB NOT NULL,
+        PRIMARY KEY (probe, device, cohort)) WITHOUT ROWID;
+    CREATE TABLE health (
+        probe TEXT NOT NULL, device TEXT NOT NULL, cohort TEXT NOT NULL, state TEXT NOT NULL,
+        PRIMARY KEY (probe, device, cohort)) WITHOUT ROWID;
+
+    CREATE TABLE flip (
+        id INTEGER PRIMARY KEY, probe TEXT NOT NULL, device TEXT NOT NULL, cohort TEXT NOT NULL, at REAL NOT NULL,
+        old TEXT NOT NULL, new TEXT NOT NULL, reason TEXT NOT NULL, since REAL NOT NULL, evidence TEXT NOT NULL);
+    CREATE TABLE incident (
+        id TEXT PRIMARY KEY, kind TEXT NOT NULL, opened REAL NOT NULL, resolved REAL, update_id TEXT NOT NULL,
+        facts TEXT NOT NULL) WITHOUT ROWID;
+    CREATE INDEX incident_open ON incident (opened) WHERE resolved IS NULL;
+    CREATE TABLE incident_step (
+        id INTEGER PRIMARY KEY, incident TEXT NOT NULL, at REAL NOT NULL, what TEXT NOT NULL, by TEXT NOT NULL, detail TEXT NOT NULL);
+
+    CREATE TABLE shop_update (id TEXT PRIMARY KEY, started REAL NOT NULL, status TEXT NOT NULL, facts TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE update_act (
+        id INTEGER PRIMARY KEY, update_id TEXT NOT NULL, at REAL NOT NULL, by TEXT NOT NULL, act TEXT NOT NULL, detail TEXT NOT NULL);
+    CREATE TABLE baseline (
+        update_id TEXT NOT NULL, probe TEXT NOT NULL, device TEXT NOT NULL, cohort TEXT NOT NULL, facts TEXT NOT NULL,
+        PRIMARY KEY (update_id, probe, device, cohort)) WITHOUT ROWID;
+
+    CREATE TABLE outbox (
+        id TEXT PRIMARY KEY, receiver TEXT NOT NULL, incident TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL,
+        escalation INTEGER NOT NULL, data TEXT NOT NULL, created REAL NOT NULL, not_before REAL NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0, lease TEXT NOT NULL DEFAULT '', state TEXT NOT NULL DEFAULT 'queued',
+        last_code TEXT NOT NULL DEFAULT '', last_error TEXT NOT NULL DEFAULT '', minimal INTEGER NOT NULL DEFAULT 0,
+        settled TEXT NOT NULL DEFAULT '[]', first_attempt REAL, done REAL, expires REAL,
+        UNIQUE (receiver, incident, seq, kind)) WITHOUT ROWID;
+    CREATE INDEX outbox_incident ON outbox (incident);
+    CREATE INDEX outbox_pending ON outbox (receiver, incident, seq) WHERE state IN ('queued', 'inflight');
+    """,
+)
+
+
+class NewerSchemaError(Exception):
+    """The file was written by a newer Tillwatch: it is left alone."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Take the file to the newest step, each step in a transaction of its own."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(STEPS):
+        raise NewerSchemaError(f"the store has schema {version}, this version of Tillwatch knows up to {len(STEPS)}")
+    if version == 0:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")   # works only before the first table
+    for number, step in enumerate(STEPS[version:], version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT;")

@@ -1,0 +1,374 @@
+"""One tick per open update: load, judge, advance, store, page. Every tick works from stored state, so a restart goes on."""
+
+import asyncio
+import math
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import structlog
+
+from monitor import before, updates
+from monitor.before import SCAN_SECONDS, Judged
+from monitor.casebook import Casebook
+from monitor.clock import Clock, day, new_id
+from monitor.exporter import Exporter
+from monitor.health import Target, Urgency
+from monitor.incidents import on_recovery, on_regression
+from monitor.judge.baseline import Baseline
+from monitor.judge.recovery import back_to_normal
+from monitor.judge.ruling import Ruling
+from monitor.judge.signals import Run
+from monitor.judge.verdict import Case
+from monitor.store import Store, StoreError, records, samples
+from monitor.updates import Changed, Refusal, Status, Update, UpdateSettings
+from probes.sample import Sample
+
+log = structlog.get_logger()
+
+IDLE_SECONDS = 1.0          # expiry and silence are looked at this often; samples wake the watch at once
+RECENT = 200                # newest runs per target kept for "back to normal"
+RULING_SHARE = 20           # a ruling that takes t is made at most every 20 t
+TELL_SECONDS = 60.0         # a ruling is stored this often while nothing changes
+
+
+class Start(Protocol):
+    """What is said of an update when it starts."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def phase(self) -> str: ...
+    @property
+    def changes(self) -> "Sequence[Named]": ...
+    @property
+    def expect_downtime(self) -> float: ...
+    @property
+    def link(self) -> str: ...
+    @property
+    def override(self) -> str: ...
+
+
+class Named(Protocol):
+    """A changed part."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+
+
+@dataclass
+class Pace:
+    """How the watch asks for faster samples; handed in by the composition root."""
+
+    hurry: Callable[[Iterable[Target], float], None] = lambda _targets, _seconds: None
+    relax: Callable[[], None] = lambda: None
+
+
+@dataclass
+class _Open:
+    """A watched update in memory: all of it can be built again from the store."""
+
+    update: Update
+    baselines: dict[Target, Baseline]
+    case: Case
+    since: float                                     # start of the segment that `case` judges
+    recent: dict[Target, deque[Run]] = field(default_factory=dict)
+    ruling: Ruling | None = None
+    ruled_at: float = -math.inf
+    ruling_took: float = 0.0
+    told_at: float = 0.0
+
+
+class Watch:
+    """Keeps the updates: starts them, moves them on, judges them. One at a time is open; earlier ones may be observed."""
+
+    def __init__(self, settings: UpdateSettings, targets: Mapping[Target, Judged], store: Store, casebook: Casebook, exporter: Exporter,
+                 clock: Clock, pace: Pace) -> None:
+        self._settings, self._targets, self._store, self._casebook = settings, targets, store, casebook
+        self._exporter, self._clock, self._pace = exporter, clock, pace
+        self._open: dict[str, _Open] = {}
+        self._known: list[Update] = []               # the newest first; for attribution
+        self._cursor = 0                             # the last sample row that was looked at
+        self._woken = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Take up the updates that were under way when the daemon last stopped."""
+        self._cursor = await self._store.read(samples.newest_id)
+        self._known = await self._store.read(records.updates)
+        for update in await self._store.read(records.live_updates):
+            stored = await self._store.read(lambda c, id_=update.id: records.baselines(c, id_))  # type: ignore[misc]
+            await self._take_up(update, {target: Baseline.from_dict(facts) for target, facts in stored.items()})
+        self._exporter.update(self._known[0] if self._known else None)
+
+    def wake(self) -> None:
+        """Samples were committed: look at once."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Tick for ever."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), IDLE_SECONDS)
+            self._woken.clear()
+            try:
+                await self.tick()
+            except StoreError as error:
+                log.error("cannot read samples", error=str(error))  # noqa: TRY400 - expected, and said without a trace
+                await asyncio.sleep(IDLE_SECONDS)
+
+    async def tick(self) -> None:
+        """Hand new samples to the judge, and move each update on by one step at most."""
+        async with self._turn:
+            self._mark_muted()
+            self._casebook.release()
+            if not self._open:
+                return
+            for stored in await self._store.read(lambda c: samples.after(c, self._cursor)):
+                self._cursor = stored.id
+                for watched in self._open.values():
+                    self._feed(watched, stored.sample)
+            for watched in list(self._open.values()):
+                self._advance(watched, self._clock.now())
+
+    # What people ask for
+
+    async def start(self, request: Start, by: str) -> Update | Refusal:
+        """Open an update, with "before" frozen as of now."""
+        async with self._turn:
+            now = self._clock.now()
+            if under_way := self._under_way():
+                return Refusal(f"update {under_way.id} ({under_way.version}) is still open: finish, roll back or cancel it first")
+            update = await self._new_update(request, by, now)
+            baselines = await before.freeze_all(self._store, self._targets, self._known, now, self._settings.baseline)
+            superseded = [w.update for w in self._open.values() if w.update.status is Status.OBSERVING]
+            closed = [updates.supersede(u, now) for u in superseded]
+            await self._store.write(lambda c: _save_start(c, update, baselines, closed, by))
+            for earlier in closed:
+                self._remember(earlier)
+                self._drop(earlier.id)
+            await self._take_up(update, baselines)
+            self._remember(update)
+            log.info("update started", update=update.id, version=update.version, by=by)
+            return update
+
+    async def act(self, id_: str, act: str, by: str, detail: str = "") -> Update | Refusal | None:
+        """phase, finish, rollback or cancel, recorded with the name of whoever did it."""
+        async with self._turn:
+            watched = self._open.get(id_)
+            found = watched.update if watched else next((u for u in self._known if u.id == id_), None)
+            if found is None:
+                return None
+            now = self._clock.now()
+            outcome = _act(found, act, detail, now)
+            if isinstance(outcome, Refusal) or watched is None:
+                return outcome if isinstance(outcome, Refusal) else Refusal(f"update {id_} is not watched any more")
+            await self._store.write(lambda c: _save(c, outcome, now, by, act, detail))
+            self._moved(watched, outcome)
+            log.info("update moved", act=act, update=id_, version=outcome.version, by=by, detail=detail or None)
+            self.wake()
+            return outcome
+
+    def facts(self, update: Update) -> dict[str, Any]:
+        """All that is told of an update: its stored facts, the newest ruling, and when there will be a verdict."""
+        watched = self._open.get(update.id)
+        if watched:
+            update = watched.update
+            if watched.ruling and update.verdict == "watching":
+                update = replace(update, ruling=watched.ruling.to_dict())
+        ruling = update.ruling
+        return update.to_dict() | {
+            "reason": ruling.get("reason", ""), "sentence": ruling.get("sentence", ""), "missing": list(ruling.get("missing", ())),
+            "signals": list(ruling.get("signals", ())), "decided_by": updates.decided_by(update, self._settings),
+        }
+
+    def suspect(self, now: float) -> tuple[Update | None, bool]:
+        """The update that an outage which begins now may belong to, and whether it is under way."""
+        known = [self._open[u.id].update if u.id in self._open else u for u in self._known]
+        update = updates.suspect(known, self._settings, now)
+        return update, update is not None and update.live
+
+    def muted(self, now: float) -> bool:
+        """Paging is held back: announced downtime, or a shadow run."""
+        under_way = self._under_way()
+        return updates.muted(under_way, now) or updates.shadowed(self._settings, now)
+
+    # One step of one update
+
+    def _advance(self, watched: _Open, now: float) -> None:
+        update = watched.update
+        if updates.expired(update, now):
+            finished = updates.finish(update, now)
+            if isinstance(finished, Update):
+                self._commit(watched, finished, now, "expired")
+            return
+        if update.status is not Status.RECOVERING:
+            self._rule(watched, now)
+        if watched.update.regressed or watched.update.status is Status.RECOVERING:
+            self._recover(watched, now)
+
+    def _rule(self, watched: _Open, now: float) -> None:
+        over = updates.observed_enough(watched.update, self._settings, now)
+        if not (over or watched.case.alarm) and now - watched.ruled_at < watched.ruling_took * RULING_SHARE:
+            return
+        begun = self._clock.now()
+        ruling = watched.case.ruling(final=watched.update.status is Status.OBSERVING, over=over)
+        watched.ruling, watched.ruled_at, watched.ruling_took = ruling, now, self._clock.now() - begun
+        update = updates.ruled(watched.update, ruling, now)
+        if update.verdict != watched.update.verdict:
+            self._decided(watched, update, now)
+            return
+        watched.update = update
+        self._exporter.update(update)
+        if now - watched.told_at >= TELL_SECONDS:
+            watched.told_at = now
+            self._casebook.apply([], also=lambda c: records.save_update(c, update))
+
+    def _decided(self, watched: _Open, update: Update, now: float) -> None:
+        log.warning("verdict", verdict=update.verdict, update=update.id, version=update.version, sentence=update.ruling.get("sentence"))
+        transitions = on_regression(self._casebook.open, update, self._urgency(update), now, lambda: new_id(now)) if update.regressed else []
+        self._casebook.apply(transitions, also=lambda c: _save(c, update, now, "judge", update.verdict, str(update.ruling.get("sentence", ""))))
+        watched.recent.clear()
+        self._moved(watched, update)
+
+    def _recover(self, watched: _Open, now: float) -> None:
+        """Back to normal ends the incident; a regressed update that nobody took back stays watched until then."""
+        update = watched.update
+        why = self._normal(watched, now)
+        if why and update.recovered is None:
+            update = updates.recovered(update, now)
+            self._recovered(watched, update, why, now)
+        elif why:
+            self._casebook.apply(on_recovery(self._casebook.open, update, why, now))
+        ended = updates.closes(update, self._settings, now)
+        if ended:
+            self._commit(watched, ended, now, "closed")
+
+    def _recovered(self, watched: _Open, update: Update, why: str, now: float) -> None:
+        log.info("back to normal", update=update.id, why=why)
+        self._casebook.apply(
+            on_recovery(self._casebook.open, update, why, now), also=lambda c: _save(c, update, now, "judge", "recovered", why))
+        self._moved(watched, update)
+
+    def _normal(self, watched: _Open, now: float) -> str:
+        """Why all that was guilty (everything required, if nothing was) is back to normal; "" when it is not."""
+        whys = []
+        for target in self._guilty(watched):
+            runs = list(watched.recent.get(target, ()))
+            if watched.update.rolled_back is None and (not runs or now - runs[0].at < 2.5 * self._settings.warm_up):
+                return ""                            # by itself: it must have lasted
+            normal, why = back_to_normal(watched.baselines[target], runs)
+            if not normal:
+                return ""
+            whys.append(why)
+        return "; ".join(dict.fromkeys(whys))
+
+    def _guilty(self, watched: _Open) -> set[Target]:
+        signals = watched.update.ruling.get("signals", ())
+        named = {(s["probe"], s["device"], s["cohort"]) for s in signals if s["guilty"]} & watched.baselines.keys()
+        judged = {t for t, b in watched.baselines.items() if not b.subject.control}
+        return named or {t for t in judged if watched.baselines[t].subject.critical} or judged
+
+    def _urgency(self, update: Update) -> Urgency:
+        guilty = {(s["probe"], s["device"], s["cohort"]) for s in update.ruling.get("signals", ()) if s["guilty"]}
+        urgent = any(self._targets[t].urgency == "page" for t in guilty if t in self._targets)
+        return "page" if urgent or not guilty else "ticket"
+
+    def _commit(self, watched: _Open, update: Update, now: float, act: str) -> None:
+        self._casebook.apply([], also=lambda c: _save(c, update, now, "tillwatch", act, ""))
+        self._moved(watched, update)
+
+    def _moved(self, watched: _Open, update: Update) -> None:
+        """The update has taken a step: what is judged, and how fast, follows."""
+        if update.rolled_back != watched.update.rolled_back:
+            watched.recent.clear()
+        if len(update.segments) > len(watched.update.segments):
+            watched.case, watched.since = self._case(update, watched.baselines), update.segments[-1]
+        watched.update = update
+        self._remember(update)
+        if not update.live:
+            self._drop(update.id)
+
+    # What the judge is given
+
+    def _feed(self, watched: _Open, sample: Sample) -> None:
+        target = sample.probe, sample.device, sample.cohort
+        baseline = watched.baselines.get(target)
+        if baseline is None or sample.started < max(watched.since, watched.update.downtime_until):
+            return
+        run = before.run_at(sample, baseline.spacing)
+        if run is None:
+            return
+        if sample.started >= (watched.update.rolled_back or 0.0):
+            watched.recent.setdefault(target, deque(maxlen=RECENT)).append(run)
+        if watched.update.status is not Status.RECOVERING:
+            watched.case.add(target, run, warm=run.at < watched.since + self._settings.warm_up)
+
+    def _case(self, update: Update, baselines: Mapping[Target, Baseline]) -> Case:
+        """Segment i of an update has half of the false-alarm budget that is left, so that all of them keep within it."""
+        share = 0.5 ** len(update.segments) if update.status is Status.OPEN else 0.5 ** (len(update.segments) - 1)
+        length = self._settings.observe_limit + self._settings.warm_up
+        return Case(list(baselines.values()), self._settings, share=share, watch=length)
+
+    async def _take_up(self, update: Update, baselines: dict[Target, Baseline]) -> None:
+        """Watch the update, beginning with the samples of its present segment that are stored already."""
+        since = update.segments[-1]
+        watched = _Open(update, baselines, self._case(update, baselines), since)
+        if update.regressed:
+            since = max(since, update.verdict_at or since)
+        for stored in await self._store.read(lambda c: samples.after(c, samples.first_id(c, since) - 1, 10_000_000), seconds=SCAN_SECONDS):
+            if stored.id <= self._cursor and stored.sample.started >= since:
+                self._feed(watched, stored.sample)
+        self._open[update.id] = watched
+        self._pace.hurry([t for t, j in self._targets.items() if j.fast < j.interval], math.inf)
+
+    # Books
+
+    async def _new_update(self, request: Start, by: str, now: float) -> Update:
+        today = day(now)
+        number = 1 + sum(1 for u in await self._store.read(records.updates) if u.id.startswith(today))
+        return Update(
+            id=f"{today}-{number}", version=request.version, started=now, by=by, phase=request.phase, link=request.link, override=request.override,
+            changes=tuple(Changed(c.name, c.version) for c in request.changes), segments=(now,),
+            downtime_until=now + request.expect_downtime if request.expect_downtime else 0.0,
+            expires=now + self._settings.expire_after + request.expect_downtime)
+
+    def _under_way(self) -> Update | None:
+        return next((w.update for w in self._open.values() if w.update.status is Status.OPEN), None)
+
+    def _remember(self, update: Update) -> None:
+        self._known = [update, *(u for u in self._known if u.id != update.id)]
+        self._known.sort(key=lambda u: u.started, reverse=True)
+        if self._known[0].id == update.id:
+            self._exporter.update(update)
+
+    def _drop(self, id_: str) -> None:
+        self._open.pop(id_, None)
+        if not self._open:
+            self._pace.relax()
+
+    def _mark_muted(self) -> None:
+        self._exporter.muted(self.muted(self._clock.now()))
+
+
+def _act(update: Update, act: str, detail: str, now: float) -> Update | Refusal:
+    if act == "phase":
+        return updates.phase(update, detail, now)
+    return {"finish": updates.finish, "rollback": updates.rollback, "cancel": updates.cancel}[act](update, now)
+
+
+def _save(connection: sqlite3.Connection, update: Update, now: float, by: str, act: str, detail: str) -> None:
+    records.save_update(connection, update)
+    records.add_act(connection, update.id, now, by, act, detail)
+
+
+def _save_start(connection: sqlite3.Connection, update: Update, baselines: Mapping[Target, Baseline], closed: Sequence[Update], by: str) -> None:
+    _save(connection, update, update.started, by, "start", update.override)
+    records.save_baselines(connection, update.id, [(target, baseline.to_dict()) for target, baseline in baselines.items()])
+    for earlier in closed:
+        _save(connection, earlier, update.started, "tillwatch", "superseded", update.id)

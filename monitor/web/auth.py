@@ -1,0 +1,59 @@
+"""Who is asking: tokens are kept as hashes and compared in constant time."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from monitor.web.settings import Scope, TokenSettings
+
+LOCAL = "local admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A token's name and what it may do."""
+
+    name: str
+    scopes: frozenset[Scope]
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or "admin" in self.scopes
+
+
+class Tokens:
+    """The tokens that this daemon takes."""
+
+    def __init__(self, settings: Iterable[TokenSettings], local: str) -> None:
+        self._known = [(_digest(token.value.reveal()), Caller(token.name, frozenset(token.scopes))) for token in settings]
+        self._known.append((_digest(local), Caller(LOCAL, frozenset({"admin"}))))
+
+    def caller(self, request: web.BaseRequest) -> Caller | None:
+        """Whoever holds the bearer token of this request. Every known token is compared, whichever fits."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or len(token) > 4096:
+            return None
+        digest, found = _digest(token.strip()), None
+        for known, caller in self._known:
+            if hmac.compare_digest(known, digest):
+                found = caller
+        return found
+
+
+def local_token(state_dir: Path) -> str:
+    """The token of the command line on this host: made once, readable by the daemon's user alone."""
+    path = state_dir / "token"
+    if not path.exists():
+        made = path.with_suffix(".new")
+        made.touch(mode=0o600)
+        made.write_text(secrets.token_urlsafe(32) + "\n", encoding="ascii")
+        made.rename(path)
+    return path.read_text(encoding="ascii").strip()
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

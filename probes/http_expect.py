@@ -1,0 +1,243 @@
+"""What an answer is expected to be, and whether it is."""
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import re2
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from yarl import URL
+
+from probes.faults import Fault
+from probes.fields import Duration, Several, Table
+from probes.http_exchange import Answer
+
+_OPTIONS = re2.Options()
+_OPTIONS.log_errors = False             # a bad pattern is told to its author, not to stderr
+_SYNTAX = "https://github.com/google/re2/wiki/Syntax"
+_CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:\-]{1,40})", re.IGNORECASE)
+_KNOWN_ENCODINGS = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})     # what aiohttp decodes
+
+
+def compiled(pattern: str) -> Any:
+    """A google-re2 pattern for bytes: it takes time linear in the page, whatever the pattern."""
+    try:
+        return re2.compile(pattern.encode(), _OPTIONS)
+    except re2.error as error:
+        why = error.args[0].decode("utf-8", "replace")
+        raise ValueError(f'the pattern "{pattern}" cannot be used: {why} (see {_SYNTAX})') from None
+
+
+def _pattern(pattern: str) -> str:
+    compiled(pattern)
+    return pattern
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _flat(value: object) -> object:
+    """`json = { "status.indicator" = "none" }` and `json.status.indicator = "none"` mean the same."""
+    return dict(_leaves(value, "")) if isinstance(value, dict) else value
+
+
+def _leaves(table: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _reachable(text: str) -> str:
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError("write the whole address, beginning with https:// or http://")
+    return text
+
+
+FinalUrl = Annotated[str, AfterValidator(_reachable)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+_ONE_OR_MORE = WithJsonSchema({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+Texts = Annotated[Several[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed), _ONE_OR_MORE]
+Patterns = Annotated[Several[Pattern], BeforeValidator(_listed), _ONE_OR_MORE]
+Statuses = Several[Annotated[int, Field(ge=100, le=599)]]
+Value = str | int | float | bool
+
+
+class Expect(Table):
+    """expect = { ... }: what a right answer looks like. Without it: any status from 200 to 299."""
+
+    status: Statuses = Field(default=(), description="allowed status codes; default 200 to 299")
+    body_contains: Texts = Field(default=(), description="texts that the page must all have")
+    body_not_contains: Texts = Field(default=(), description="texts that the page must not have")
+    body_matches: Patterns = Field(default=(), description="re2 patterns that the page must all match somewhere")
+    header_matches: dict[str, Pattern] = Field(default={}, description="header = re2 pattern that a value of it matches")
+    json_: Annotated[dict[str, Value], BeforeValidator(_flat)] = Field(
+        default={}, alias="json", description='"path.to.value" = expected value; list items by number: "items.0.price"',
+    )
+    final_url: FinalUrl = Field(default="", description="the address after all redirects; * at the end means anything")
+    content_type: str = Field(default="", description='such as "text/html"; parameters like charset are not compared')
+    max_duration: Duration | None = Field(default=None, gt=0, description="a complete answer that took longer is slow")
+
+
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """The expectations of one probe, compiled."""
+
+    statuses: frozenset[int]
+    checks: tuple[Callable[[Answer], Fault | None], ...]
+    max_duration: float | None
+
+    def fault(self, answer: Answer) -> Fault | None:
+        """What is wrong with a complete answer, apart from its duration; None when nothing is."""
+        if answer.status not in self.statuses:
+            said = f"HTTP {answer.status} {answer.phrase}".rstrip()
+            title = f'; "{answer.title}"' if answer.title else ""
+            return Fault("status", f"{said}, wanted {_ranges(self.statuses)}{title}")
+        encoding = answer.headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in _KNOWN_ENCODINGS and answer.body:
+            return Fault("protocol", f"the answer is encoded as {encoding[:60]}, which was not asked for")
+        for check in self.checks:
+            found = check(answer)
+            if found is not None:
+                return found
+        return None
+
+
+def expectations(expect: Expect) -> Expectations:
+    """Compile the settings: only what is expected is checked, in the order in which it explains most."""
+    checks: list[Callable[[Answer], Fault | None]] = []
+    if expect.final_url:
+        checks.append(_final_url(expect.final_url))
+    if expect.content_type:
+        checks.append(_content_type(expect.content_type.lower()))
+    checks += [_header(name, pattern, compiled(pattern)) for name, pattern in expect.header_matches.items()]
+    checks += [_not_contains(text, text.encode()) for text in expect.body_not_contains]
+    checks += [_contains(text, text.encode()) for text in expect.body_contains]
+    checks += [_matches(pattern, compiled(pattern)) for pattern in expect.body_matches]
+    if expect.json_:
+        checks.append(_json(expect.json_))
+    return Expectations(frozenset(expect.status or range(200, 300)), tuple(checks), expect.max_duration)
+
+
+def _final_url(wanted: str) -> Callable[[Answer], Fault | None]:
+    begins = wanted.endswith("*")
+    text = wanted[:-1] if begins else str(URL(wanted))
+
+    def check(answer: Answer) -> Fault | None:
+        url = str(answer.hop.url)
+        right = url.startswith(text) if begins else url == text
+        return None if right else Fault("final_url", f"ended at {url}, wanted {wanted}")
+
+    return check
+
+
+def _content_type(wanted: str) -> Callable[[Answer], Fault | None]:
+    def check(answer: Answer) -> Fault | None:
+        found = answer.media_type
+        if found == wanted:
+            return None
+        return Fault("content_type", f"the content type is {found or 'not given'}, wanted {wanted}")
+
+    return check
+
+
+def _header(name: str, pattern: str, regex: Any) -> Callable[[Answer], Fault | None]:
+    def check(answer: Answer) -> Fault | None:
+        values = answer.all(name)
+        if any(regex.search(value.encode("utf-8", "surrogateescape")) for value in values):
+            return None
+        said = f"does not match {pattern}: {values[0][:100]}" if values else "is missing"
+        return Fault("header", f"header {name} {said}")
+
+    return check
+
+
+def _contains(text: str, needle: bytes) -> Callable[[Answer], Fault | None]:
+    def check(answer: Answer) -> Fault | None:
+        if needle in answer.body or needle in _as_utf8(answer):
+            return None
+        return Fault("body", f'the page lacks "{text}"{_glimpse(answer)}')
+
+    return check
+
+
+def _not_contains(text: str, needle: bytes) -> Callable[[Answer], Fault | None]:
+    def check(answer: Answer) -> Fault | None:
+        found = needle in answer.body or needle in _as_utf8(answer)
+        return Fault("body", f'the page has "{text}"{_glimpse(answer)}') if found else None
+
+    return check
+
+
+def _matches(pattern: str, regex: Any) -> Callable[[Answer], Fault | None]:
+    def check(answer: Answer) -> Fault | None:
+        if regex.search(answer.body) or regex.search(_as_utf8(answer)):
+            return None
+        return Fault("body", f"the page does not match {pattern}{_glimpse(answer)}")
+
+    return check
+
+
+def _as_utf8(answer: Answer) -> bytes:
+    """The page in UTF-8 when it says that it is in another charset, else nothing."""
+    named = _CHARSET.search(answer.headers.get("Content-Type", ""))
+    if not named:
+        return b""
+    try:
+        charset = codecs.lookup(named[1])
+    except LookupError:
+        return b""
+    if charset.name in ("utf-8", "ascii") or not charset._is_text_encoding:  # noqa: SLF001 "hex" or "zlib" is no charset
+        return b""
+    return answer.body.decode(charset.name, "replace").encode("utf-8", "replace")
+
+
+def _glimpse(answer: Answer) -> str:
+    title = answer.title
+    return f'; "{title}"' if title else "; the page is empty" if not answer.body else ""
+
+
+def _json(wanted: Mapping[str, Value]) -> Callable[[Answer], Fault | None]:
+    def check(answer: Answer) -> Fault | None:
+        try:
+            document = json.loads(answer.body)
+        except (ValueError, RecursionError):
+            return Fault("json", f"the answer is not JSON{_glimpse(answer)}")
+        for path, value in wanted.items():
+            found = _at(document, path)
+            if not _equal(found, value):
+                shown = "is missing" if found is _MISSING else f"is {json.dumps(found, ensure_ascii=False)[:100]}"
+                return Fault("json", f"{path} {shown}, wanted {json.dumps(value, ensure_ascii=False)}")
+        return None
+
+    return check
+
+
+_MISSING = object()
+
+
+def _at(document: Any, path: str) -> Any:
+    for key in path.split("."):
+        if isinstance(document, dict) and key in document:
+            document = document[key]
+        elif isinstance(document, list) and key.isdecimal() and len(key) < 10 and int(key) < len(document):
+            document = document[int(key)]
+        else:
+            return _MISSING
+    return document
+
+
+def _equal(found: Any, wanted: Value) -> bool:
+    # In Python True == 1, in JSON it is not.
+    return isinstance(found, bool) == isinstance(wanted, bool) and found is not _MISSING and bool(found == wanted)
+
+
+def _ranges(statuses: frozenset[int]) -> str:
+    if statuses == frozenset(range(200, 300)):
+        return "200 to 299"
+    return " or ".join(map(str, sorted(statuses)))

@@ -1,0 +1,219 @@
+"""The words of a page, sentence by sentence."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from desk import FACTS, NIGHT, make_incident, make_member
+
+from monitor.alerts.page import BRIEF_LIMIT, TEXT_LIMIT, Delivery, Facts, Page, compose
+from monitor.incidents import Incident
+from monitor.updates import Changed, Status, Update
+
+
+def signal(probe: str = "pay", **changes: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "probe": probe,
+        "device": "",
+        "cohort": "",
+        "signal": "success",
+        "test": "bernoulli",
+        "critical": True,
+        "n_before": 288,
+        "n_after": 4,
+        "before": 0.0,
+        "after": 1.0,
+        "failed_before": 0,
+        "failed_after": 4,
+        "ratio_lower": None,
+        "ratio": None,
+        "ratio_upper": None,
+        "evidence": 3.1,
+        "threshold": 1.5,
+        "guilty": True,
+    }
+    return row | changes
+
+
+UPDATE = Update(
+    id="01update", version="2.0", started=NIGHT - 180, by="ci", changes=(Changed("payment", "3.1"), Changed("theme")), ruling={"signals": [signal()]}
+)
+REGRESSION = make_incident(
+    kind="regression",
+    cause="update:01update",
+    update="01update",
+    version="2.0",
+    members=(),
+    ruling={"sentence": "Customers cannot check out: *pay* failed 4 of 4 since the update, before 0 of 288.", "signals": [signal()]},
+)
+
+
+def page(incident: Incident, facts: Facts = FACTS, *, after: float = 60.0, **delivery: Any) -> Page:
+    return compose(incident, facts, Delivery(**delivery), NIGHT + after)
+
+
+@pytest.mark.parametrize(
+    ("incident", "facts", "expected"),
+    [
+        (
+            make_incident(update="01update"),
+            replace(FACTS, update=UPDATE, means={"pay": "Customers cannot pay"}),
+            "Customers cannot pay since 02:14: *pay* failed 4 of 4, before the update 0 of 288; the server refused the connection",
+        ),
+        (make_incident(), FACTS, "Customers cannot use *pay* since 02:14: it failed 4 of 4; the server refused the connection"),
+        (
+            make_incident(members=(make_member("search", critical=False, failed=3, of=5, reason="slow"),)),
+            FACTS,
+            "*search* has been failing since 02:14: it failed 3 of 5; the answer was right and complete, but took longer than expect.max_duration",
+        ),
+        (
+            make_incident(members=(make_member("search", critical=False), make_member("pay"))),
+            FACTS,
+            "Customers cannot use *pay* and *search* since 02:14: *pay* failed 4 of 4; the server refused the connection",
+        ),
+        (
+            make_incident(members=(make_member("pay", recovered=NIGHT + 30), make_member("home", device="iPhone 15"))),
+            FACTS,
+            "Customers cannot use *home* since 02:14: it failed 4 of 4; the server refused the connection",
+        ),
+        (
+            make_incident(members=tuple(make_member(f"p{n}") for n in range(5))),
+            FACTS,
+            "Customers cannot use *p0*, *p1* and 3 more since 02:14: *p0* failed 4 of 4; the server refused the connection",
+        ),
+        (REGRESSION, FACTS, "Customers cannot check out: *pay* failed 4 of 4 since the update, before 0 of 288"),
+        (replace(REGRESSION, ruling={}), FACTS, "Update 2.0 made the shop worse, seen since 02:14"),
+        (
+            make_incident(kind="monitor_fault", urgency="ticket", members=(make_member(reason="overdue"),)),
+            FACTS,
+            "Tillwatch cannot measure *pay* since 02:14 (the run could not be started in time): this says nothing about the shop itself",
+        ),
+        (make_incident(resolved=NIGHT + 720, resolution="recovered"), FACTS, "Over: *pay* failed from 02:14 to 02:26, lasted 12 min"),
+        (
+            replace(REGRESSION, resolved=NIGHT + 2400),
+            FACTS,
+            "Over: the shop is as it was before update 2.0, which made it worse from 02:14 to 02:54, lasted 40 min",
+        ),
+        (
+            make_incident(kind="monitor_fault", resolved=NIGHT + 720),
+            FACTS,
+            "Over: Tillwatch can measure *pay* again, which it could not from 02:14 to 02:26, lasted 12 min",
+        ),
+    ],
+)
+def test_the_sentence(incident: Incident, facts: Facts, expected: str) -> None:
+    assert page(incident, facts, after=720).sentence == expected
+
+
+def test_a_receiver_that_could_not_be_told_reads_when_it_was_down() -> None:
+    incident = make_incident(began=NIGHT + 35_340, resolved=NIGHT + 36_180)
+    assert page(incident, after=36_200, missed=True).sentence == ("Over, and nobody could be told before: *pay* was down 12:03–12:17, lasted 14 min")
+
+
+def test_a_drill_says_so_everywhere() -> None:
+    drill = page(make_incident(kind="drill", members=()), receiver="oncall")
+    assert drill.sentence == "This is a test of the receiver oncall: nothing is wrong with the shop"
+    assert drill.title == "[TEST] example-shop: This is a test of the receiver oncall: nothing is wrong with the shop"
+    assert drill.link == ""
+
+
+def test_the_same_incident_reads_longer_later() -> None:
+    assert "since 02:14, for 60 s, as of 02:15" in page(make_incident(), after=60).text()
+    assert "since 02:14, for 14 min, as of 02:28" in page(make_incident(), after=840).text()
+    assert "since 2026-09-22 02:14, for 24 h" in page(make_incident(), after=86_400).text()
+
+
+@pytest.mark.parametrize(
+    ("incident", "update", "expected"),
+    [
+        (make_incident(update="01update", version="2.0"), UPDATE, "started 3 min after update 2.0"),
+        (make_incident(update="01update", version="2.0"), replace(UPDATE, started=NIGHT - 4 * 3600), "may belong to update 2.0 of 4 h ago"),
+        (
+            make_incident(update="01update", version="2.0"),
+            replace(UPDATE, started=NIGHT + 120),
+            "began 2 min before update 2.0 started, so probably something else",
+        ),
+        (make_incident(update="01update", version="2.0"), None, "may belong to update 2.0"),
+        (make_incident(), None, ""),
+        (REGRESSION, UPDATE, "update 2.0 (it changes payment 3.1, theme): judged against the time before it"),
+    ],
+)
+def test_the_culprit_is_no_surer_than_what_is_known(incident: Incident, update: Update | None, expected: str) -> None:
+    assert page(incident, replace(FACTS, update=update)).culprit == expected
+
+
+@pytest.mark.parametrize(
+    ("incident", "expected"),
+    [
+        (make_incident(), "4 of 4 runs failed and the failing lasted 60 s"),
+        (make_incident(escalation=1), "it is worse than what was told before: 4 of 4 runs failed and the failing lasted 60 s"),
+        (REGRESSION, "*pay* success: evidence 10^3.1 against threshold 10^1.5"),
+        (make_incident(kind="monitor_fault"), "4 of 4 runs could not be measured, for 60 s"),
+        (make_incident(resolved=NIGHT + 90, resolution="recovered"), "it is over (recovered), and you were told of it"),
+    ],
+)
+def test_why_it_was_sent(incident: Incident, expected: str) -> None:
+    assert page(incident).why == expected
+
+
+def test_evidence_is_guilty_signals_first_and_scrubbed() -> None:
+    slow = signal(
+        "home", signal="duration", critical=False, failed_before=None, failed_after=None, before=0.34, after=2.1, ratio_lower=4.0, ratio_upper=8.0
+    )
+    incident = replace(
+        REGRESSION,
+        ruling={"signals": [slow, signal(), signal("fine", guilty=False)]},
+        members=(make_member(evidence="card 4111 1111 1111 1111 of ann@customer.example at 10.1.2.3"),),
+    )
+    lines = page(incident).evidence
+    assert lines[:2] == ("*pay* failed 4 of 4, before 0 of 288", "*home* duration 2.1 s, before 340 ms, 4 to 8 times as long")
+    assert not any(part in lines[2] for part in ("4111", "ann@", "10.1.2.3"))
+
+
+def test_the_whole_page_reads_like_this() -> None:
+    incident = make_incident(update="01update", version="2.0", members=(make_member(evidence="connection refused by 443"),))
+    facts = replace(FACTS, update=UPDATE, means={"pay": "Customers cannot pay"}, works=("home", "pay", "search"))
+    text = page(incident, facts, told=("mail", "chat (not yet)"), runbook="https://wiki.example/pay").text()
+    assert (
+        text
+        == """\
+Customers cannot pay since 02:14: *pay* failed 4 of 4, before the update 0 of 288; the server refused the connection.
+
+page · example-shop (production) · since 02:14, for 60 s, as of 02:15
+Update: 2.0 (payment 3.1, theme), phase all https://till.example/updates/01update
+Likely culprit: started 3 min after update 2.0
+Still works: home, search
+Newest evidence:
+  *pay*: connection refused by 443
+Do first: look at https://shop.example and at what update 2.0 changed; if it was the update, roll it back in the shop, \
+then say so: `tillwatch update rollback 01update`
+What that costs: looking costs nothing; a rollback takes back what the update brought
+Also told: mail, chat (not yet)
+Runbook: https://wiki.example/pay
+Details: https://till.example/incidents/01incident
+Why you get this: 4 of 4 runs failed and the failing lasted 60 s"""
+    )
+
+
+def test_a_regression_says_what_to_do_and_what_it_costs() -> None:
+    told = page(REGRESSION, replace(FACTS, update=UPDATE))
+    assert told.first == "roll update 2.0 back in the shop, then say so: `tillwatch update rollback 01update`"
+    assert told.cost == "what the update brought is gone until it is mended; if it changed the database, orders since then may be lost with it"
+    assert told.changed == "2.0 (payment 3.1, theme), phase all"
+    assert page(REGRESSION, replace(FACTS, update=replace(UPDATE, status=Status.CLOSED))).changed == "2.0 (payment 3.1, theme), closed"
+
+
+def test_data_has_utc_times_and_no_empty_parts() -> None:
+    data = page(make_incident()).data()
+    assert data["began"] == "2026-09-22T02:14:00.000Z"
+    assert data["members"][0]["since"] == "2026-09-22T02:14:00.000Z"
+    assert not {"update", "culprit", "told", "resolved"} & data.keys()
+
+
+def test_no_text_makes_a_page_large() -> None:
+    members = tuple(make_member(f"p{n}" * 30, evidence="\N{PILE OF POO}" * 5_000 + "\x00\ud800\r\nBcc: x") for n in range(200))
+    large = page(make_incident(members=members, cause="x" * 10_000, acked_by="y" * 5_000), replace(FACTS, works=("z" * 999,) * 500))
+    assert len(large.text()) <= TEXT_LIMIT
+    assert len(large.brief()) <= BRIEF_LIMIT
+    assert "\n" not in large.title
+    assert len(large.title) <= 250
