@@ -11,6 +11,7 @@ process of its own; the order is interleaved, so that a busy machine hits all ro
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -181,6 +182,8 @@ def child(row: str, loop: str, tls: bool, ca: str, rate: float, count: int) -> N
     async def main() -> None:
         ask, urls = await ROWS[row](ca), addresses(tls)
         await closed(ask, urls, len(urls))                 # warm
+        gc.collect()
+        gc.freeze()                                        # as the daemon does once it is configured
         cpu = time.process_time()
         await (paced(ask, urls, count, rate) if rate else closed(ask, urls, count))
         cpu = time.process_time() - cpu

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -97,6 +98,8 @@ class Daemon:
         store.on_failure = self._store_failed
         self._build()
         await self._casebook.load()
+        for receiver, at in (await store.read(outbox.last_success)).items():
+            exporter.own.succeeded(receiver, at)
         self._intake.take_up(await store.read(records.load_health))
         self._checkpoints = await store.read(samples.checkpoints)
         self._clients = await rooms.enter_async_context(Clients())
@@ -229,7 +232,7 @@ class Daemon:
             self._exporter.own.waiting(await self._store.read(lambda c: outbox.waiting(c, names, now)))  # noqa: B023 - used at once
             before = self._clock.now() - self._config.daemon.retention
             if await self._store.read(lambda c: samples.oldest(c) < before):  # noqa: B023 - used at once
-                await self._store.write(lambda c: samples.drop_old(c, before))  # noqa: B023 - used at once
+                await self._store.write(lambda c: _drop_old(c, before))  # noqa: B023 - used at once
 
     async def _bursts(self) -> None:
         """A few times a day the faster spacing of an update for a while, so that there is a "before" at that spacing."""
@@ -240,6 +243,11 @@ class Daemon:
         while True:
             await asyncio.sleep(86400 / settings.bursts_per_day)
             self._hurry(hurried, BURST_SECONDS)
+
+
+def _drop_old(connection: sqlite3.Connection, before: float) -> None:
+    samples.drop_old(connection, before)
+    outbox.drop_old(connection, before)
 
 
 def _watched(probe: Probe) -> Watched:

@@ -226,7 +226,11 @@ class _Own:
     def attempted(self, receiver: str, outcome: str, at: float) -> None:
         self.notifications.labels(self._shop, receiver, outcome).inc()
         if outcome == "delivered":
-            self.last_success.labels(self._shop, receiver).set(at)
+            self.succeeded(receiver, at)
+
+    def succeeded(self, receiver: str, at: float) -> None:
+        """The receiver took something at that time (Unix s)."""
+        self.last_success.labels(self._shop, receiver).set(at)
 
     def waiting(self, pending: Mapping[str, tuple[int, float]]) -> None:
         """Notifications waiting by receiver: how many, and the age of the oldest in s."""

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from probes.fields import Duration, Table
 from probes.sample import Outcome, Sample
@@ -16,16 +16,18 @@ Target = tuple[str, str, str]      # probe, device, cohort
 class Rule(Table):
     """When failing runs become an outage, and what that outage is worth."""
 
-    failures: int = Field(default=3, ge=1, description="an outage opens when this many ...")
     of: int = Field(default=5, ge=1, le=1000, description="... of the newest runs failed ...")
+    failures: int = Field(default=3, ge=1, validate_default=True, description="an outage opens when this many ...")
     confirm: Duration = Field(default=60.0, description="... and the failing has lasted this long")
     urgency: Urgency = Field(default="page", description="what an outage of this probe is worth: page | ticket")
 
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.failures > self.of:
-            raise ValueError(f"failures = {self.failures} of = {self.of} can never be reached: failures must not exceed of")
-        return self
+    @field_validator("failures")
+    @classmethod
+    def _possible(cls, failures: int, info: ValidationInfo) -> int:
+        of = info.data.get("of", failures)
+        if failures > of:
+            raise ValueError(f"{failures} of {of} runs can never fail: failures must not exceed of")
+        return failures
 
 
 class State(StrEnum):

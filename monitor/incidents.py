@@ -160,10 +160,10 @@ def _opened(flip: Flip, kind: Kind, cause: str, member: Member, context: Context
 
 
 def _joined(incident: Incident, member: Member) -> Transition:
-    """With another member. Worse than what was told (ticket -> page, a first critical probe) is a new page."""
+    """With another member. Worse than a ticket, or than what was acknowledged (a first critical probe), is a new page."""
     others = tuple(m for m in incident.members if _target(m) != _target(member))
     pages = incident.urgency == "ticket" and member.urgency == "page" and incident.kind != "monitor_fault"
-    critical = member.critical and not any(m.critical for m in incident.members) and incident.kind == "outage"
+    critical = member.critical and incident.acked_at is not None and not any(m.critical for m in incident.members)
     incident = replace(incident, members=(*others, member), urgency="page" if pages else incident.urgency)
     return _worse(incident) if pages or critical else Transition("changed", incident)
 

@@ -11,6 +11,10 @@ from probes.scrub import scrub
 Format = Literal["auto", "json", "console"]
 
 
+# Without the local variables of each frame: they hold secrets.
+_traces = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
+
 def configure(form: Format, level: int = logging.INFO) -> None:
     """Set structlog up. `auto` is text on a terminal and JSON elsewhere."""
     text = form == "console" or (form == "auto" and sys.stderr.isatty())
@@ -22,8 +26,8 @@ def configure(form: Format, level: int = logging.INFO) -> None:
         _scrubbed,
     ]
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())] if text
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)] if text
+        else [_traces, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=shared + last, wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -70,6 +70,7 @@ class _Entry:
     running: asyncio.Task[None] | None = None
     queued: bool = False
     recheck_due: float | None = None
+    burst_due: float | None = None       # of the one burst run on the heap that counts
     gone: bool = False
 
 
@@ -109,6 +110,8 @@ class Scheduler:
         self._stopping = False
         self._failed: asyncio.Future[None]
         self._lags: deque[float] = deque(maxlen=4)
+        self._lag_due = math.inf                       # when the loop's lag is measured next
+        self._late_at = -math.inf                      # when the loop was last found late
         self.last_tick = 0.0
 
     async def __aenter__(self) -> Self:
@@ -142,7 +145,8 @@ class Scheduler:
     @property
     def overloaded(self) -> bool:
         """The event loop was late in the last two seconds: the host, or we, have too much to do."""
-        return max(self._lags, default=0.0) > OVERLOAD_SECONDS
+        # What woke together with the lag timer may run before it: a lag that is still to be measured counts, too.
+        return max(*self._lags, self._loop.time() - self._lag_due, 0.0) > OVERLOAD_SECONDS
 
     def hurry(self, targets: Iterable[Target], seconds: float) -> None:
         """Run these at their faster spacing for `seconds` from now (inf: until `relax`)."""
@@ -174,8 +178,10 @@ class Scheduler:
         """The next run between two regular ones, on a grid through these; none if a regular one comes first."""
         fast = entry.job.fast
         steps = math.ceil((entry.due - after) / fast - 1e-6) - 1
-        if steps > 0:
-            self._push(entry.due - steps * fast, Trigger.BURST, entry)
+        due = entry.due - steps * fast
+        if steps > 0 and due != entry.burst_due:
+            entry.burst_due = due
+            self._push(due, Trigger.BURST, entry)
 
     def _arm(self) -> None:
         if self._timer:
@@ -208,9 +214,10 @@ class Scheduler:
             return False
         if trigger is Trigger.RECHECK:
             return entry.recheck_due == due
-        if trigger is Trigger.BURST:
+        if trigger is Trigger.BURST and entry.burst_due == due:
+            entry.burst_due = None
             return self._fast_until.get(entry.job.target, 0.0) > due
-        return True
+        return trigger is Trigger.SCHEDULED
 
     def _reschedule(self, entry: _Entry, trigger: Trigger, due: float, now: float) -> None:
         job = entry.job
@@ -220,14 +227,14 @@ class Scheduler:
         if trigger is Trigger.BURST:
             self._push_burst(entry, max(due, now))
             return
-        skipped = int((now - due) // job.interval)          # suspended, or starved: no run is made up for
+        skipped = max(0, int((now - due) // job.interval))  # suspended, or starved: no run is made up for
         entry.tick += 1 + skipped
         entry.due = self._origin + entry.phase + entry.tick * job.interval
         self._push(entry.due, Trigger.SCHEDULED, entry)
         for _ in range(skipped):
             self._hooks.missed(job.target)
         if self._fast_until.get(job.target, 0.0) > now:
-            self._push_burst(entry, now)
+            self._push_burst(entry, max(due, now))          # a timer may fire a little early
 
     def _start(self, entry: _Entry, trigger: Trigger, due: float) -> bool:
         group = self._groups[entry.job.group]
@@ -243,33 +250,36 @@ class Scheduler:
 
     async def _one(self, entry: _Entry, trigger: Trigger, group: _Group) -> None:
         job = entry.job
-        spacing, started = self.spacing(job.target), self._clock.now()
+        spacing, started, begun = self.spacing(job.target), self._clock.now(), self._loop.time()
         try:
             sample = await self._guarded(job)
-        except asyncio.CancelledError:
-            raise                                            # stopping: no word on a run that we ended ourselves
-        except Exception:                                    # the door around a probe run
-            log.exception("probe raised", probe=job.target[0])
-            sample = Sample(probe=job.target[0], device=job.target[1], cohort=job.target[2], outcome=Outcome.BROKEN, reason="internal")
         finally:
             entry.running = None
             group.busy -= 1
             self._next_waiting(group)
-        sample = replace(
-            sample, started=started, ended=self._clock.now(), trigger=trigger, spacing=spacing, overloaded=sample.overloaded or self.overloaded)
+        if _cancelled():
+            return                                           # stopping: no word on a run that we ended ourselves
+        overloaded = sample.overloaded or self.overloaded or self._late_at >= begun
+        sample = replace(sample, started=started, ended=self._clock.now(), trigger=trigger, spacing=spacing, overloaded=overloaded)
         self._recheck(entry, again=self._hooks.accept(sample))
 
     async def _guarded(self, job: Job) -> Sample:
         """One run, ended from outside if it does not end itself: that is then our fault, not the shop's."""
+        probe, device, cohort = job.target
+        deadline = asyncio.timeout(job.timeout + GRACE_SECONDS)
         try:
-            async with asyncio.timeout(job.timeout + GRACE_SECONDS):
+            async with deadline:
                 return await self._run(job.target)
-        except TimeoutError:
-            probe, device, cohort = job.target
-            return Sample(probe=probe, device=device, cohort=cohort, outcome=Outcome.BROKEN, reason="overdue", seconds=job.timeout)
+        except (Exception, asyncio.CancelledError) as error:  # the door around a probe run
+            if _cancelled():
+                raise
+            if deadline.expired() and isinstance(error, TimeoutError):
+                return Sample(probe=probe, device=device, cohort=cohort, outcome=Outcome.BROKEN, reason="overdue", seconds=job.timeout)
+            log.exception("probe raised", probe=probe)
+            return Sample(probe=probe, device=device, cohort=cohort, outcome=Outcome.BROKEN, reason="internal")
 
     def _recheck(self, entry: _Entry, *, again: bool) -> None:
-        due = self._loop.time() + entry.job.recheck
+        due, entry.recheck_due = self._loop.time() + entry.job.recheck, None
         if again and not entry.gone and due < entry.due:
             entry.recheck_due = due
             self._push(due, Trigger.RECHECK, entry)
@@ -289,11 +299,20 @@ class Scheduler:
 
     def _watch_lag(self, due: float) -> None:
         def measure() -> None:
-            lag = max(0.0, self._loop.time() - due)
+            now = self._loop.time()
+            lag = max(0.0, now - due)
             self._lags.append(lag)
+            self._late_at = now if lag > OVERLOAD_SECONDS else self._late_at
             self._hooks.loop_lag(lag)
-            self._watch_lag(self._loop.time() + LAG_SECONDS)
+            self._watch_lag(now + LAG_SECONDS)
+        self._lag_due = due
         self._lag_timer = self._loop.call_at(due, measure)
+
+
+def _cancelled() -> bool:
+    """Whether we cancelled the run that is under way; what it awaited may have been cancelled without us."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def slot_width(jobs: Iterable[Job]) -> float:

@@ -331,7 +331,7 @@ class Watch:
 
     async def _new_update(self, request: Start, by: str, now: float) -> Update:
         today = day(now)
-        number = 1 + sum(1 for u in await self._store.read(records.updates) if u.id.startswith(today))
+        number = 1 + await self._store.read(lambda c: records.updates_named(c, today))
         return Update(
             id=f"{today}-{number}", version=request.version, started=now, by=by, phase=request.phase, link=request.link, override=request.override,
             changes=tuple(Changed(c.name, c.version) for c in request.changes), segments=(now,),

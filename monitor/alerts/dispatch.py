@@ -6,6 +6,7 @@ state alone, so a restart repeats nothing and forgets nothing.
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -57,7 +58,7 @@ class Reports:
 
 
 class Lane:
-    """All messages to one receiver. `enter` it with a task group, in which its deliveries run."""
+    """All messages to one receiver."""
 
     def __init__(self, settings: ReceiverSettings, store: Shelf, clock: Clock, facts: FactsOf, boot: str, reports: Reports) -> None:
         self.name, self._settings, self._store, self._clock = settings.name, settings, store, clock
@@ -136,7 +137,7 @@ class Lane:
         begun = time.monotonic()
         result = await attempt(self._settings, self._session, self._message(parcel))
         state = await self._settle(parcel, result)
-        if state == "done":
+        if state == "done" and self._settings.resends:
             self._repeated[parcel.row.id] = self._clock.now()
         outcome = {"done": "delivered", "dead": "dead"}.get(state, "failed")
         self._reports.attempted(self.name, outcome, time.monotonic() - begun)
@@ -178,8 +179,8 @@ class Lane:
         facts, now = self._facts(parcel.current), self._clock.now()
         try:
             return parcel.message(facts, now, self._settings.runbook)
-        except Exception:  # the door: no fault in our words may cost a page
-            log.exception("page could not be worded", incident=parcel.row.incident, receiver=self.name)
+        except Exception as error:  # noqa: BLE001 - the door: no fault in our words may cost a page
+            log.error("page could not be worded", incident=parcel.row.incident, receiver=self.name, error=_where(error))  # noqa: TRY400
             return parcel.bare_message(facts, now)
 
     def _tell(self, parcel: Parcel, result: Result, outcome: str, seconds: float) -> None:
@@ -273,9 +274,15 @@ async def attempt(settings: ReceiverSettings, session: ClientSession, message: M
             return await RECEIVERS[settings.kind].send(settings, session, message)
     except TimeoutError:
         return DeliveryError(f"no answer within {TIMEOUT:.0f} s", code="timeout")
-    except Exception as error:  # the door around a delivery (house rule 14)
-        log.exception("receiver failed unexpectedly", receiver=settings.name, message=message.id)
+    except Exception as error:  # noqa: BLE001 - the door around a delivery (house rule 14)
+        log.error("receiver failed unexpectedly", receiver=settings.name, message=message.id, error=_where(error))  # noqa: TRY400
         return DeliveryError(f"unexpected: {type(error).__name__}", code="internal")
+
+
+def _where(error: Exception) -> str:
+    """The kind of an error and its place in the code. Not its text and no traceback: both can hold a secret."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {frame.filename}:{frame.lineno}"
 
 
 async def test_alert(settings: ReceiverSettings, facts: Facts, clock: Clock, hold: float = DRILL_HOLD) -> Result:  # noqa: PT028 - no test

@@ -50,6 +50,7 @@ class Row:
     minimal: bool
     settled: tuple[str, ...]
     done: float | None
+    expires: float | None
 
 
 _NAMES = tuple(f.name for f in fields(Row))
@@ -142,14 +143,17 @@ def _insert(
 
 def claim(connection: sqlite3.Connection, receiver: str, boot: str, now: float, limit: int, busy: Collection[str] = ()) -> list[Parcel]:
     """Take up to `limit` messages that are due, at most one per incident and none of the incidents in `busy`."""
-    _expire(connection, receiver, now)
-    parcels = due(connection, receiver, now, limit, busy)
-    for parcel in parcels:
+    taken = []
+    for parcel in due(connection, receiver, now, limit, busy):
+        if parcel.row.expires is not None and parcel.row.expires <= now:
+            _close(connection, parcel.row.id, "dead", "too late to be of use", now)
+            continue
+        taken.append(parcel)
         connection.execute(
             "UPDATE outbox SET state = 'inflight', lease = ?, attempts = attempts + 1, first_attempt = coalesce(first_attempt, ?) WHERE id = ?",
             (boot, now, parcel.row.id),
         )
-    return parcels
+    return taken
 
 
 def due(connection: sqlite3.Connection, receiver: str, now: float, limit: int, busy: Collection[str] = ()) -> list[Parcel]:
@@ -160,7 +164,7 @@ def due(connection: sqlite3.Connection, receiver: str, now: float, limit: int, b
         receiver = ? AND state = 'queued' AND not_before <= ? AND incident NOT IN (SELECT value FROM json_each(?))
         AND NOT EXISTS (SELECT 1 FROM outbox AS before WHERE before.receiver = outbox.receiver AND before.incident = outbox.incident
                         AND before.seq < outbox.seq AND before.state IN ('queued', 'inflight'))
-        ORDER BY created LIMIT ?""",
+        ORDER BY not_before LIMIT ?""",
         (receiver, now, json.dumps(list(busy)), limit),
     )
     return [_parcel(connection, row) for row in rows]
@@ -171,13 +175,15 @@ def settle(connection: sqlite3.Connection, id_: str, result: Result, now: float,
     row = _rows(connection, "id = ?", (id_,))[0]
     if isinstance(result, Delivered):
         connection.execute(
-            "UPDATE outbox SET state = 'done', done = ?, last_code = 'ok', last_error = ?, lease = '' WHERE id = ?", (now, result.detail[:500], id_)
+            "UPDATE outbox SET state = 'done', done = ?, attempts = max(attempts, 1), last_code = 'ok', last_error = ?, lease = '' WHERE id = ?",
+            (now, result.detail[:500], id_),
         )
         return "done"
     state = "dead" if result.permanent and row.minimal else "superseded" if _over(connection, row) else "queued"
     wait = wait_before(row, result, now, random.random() if jitter is None else jitter)  # noqa: S311 - spreads load, guards nothing
     connection.execute(
-        "UPDATE outbox SET state = ?, not_before = ?, done = ?, minimal = ?, settled = ?, last_code = ?, last_error = ?, lease = '' WHERE id = ?",
+        "UPDATE outbox SET state = ?, not_before = ?, done = ?, minimal = ?, settled = ?, attempts = max(attempts, 1), "
+        "last_code = ?, last_error = ?, lease = '' WHERE id = ?",
         (
             state,
             now + wait,
@@ -205,10 +211,11 @@ def wait_before(row: Row, error: DeliveryError, now: float, jitter: float) -> fl
 def next_due(connection: sqlite3.Connection, receiver: str, busy: Collection[str] = ()) -> float | None:
     """When the next message that waits may be tried (Unix s), None when none waits."""
     found = connection.execute(
-        "SELECT min(not_before) FROM outbox WHERE receiver = ? AND state = 'queued' AND incident NOT IN (SELECT value FROM json_each(?))",
+        "SELECT not_before FROM outbox WHERE receiver = ? AND state = 'queued' AND incident NOT IN (SELECT value FROM json_each(?)) "
+        "ORDER BY not_before LIMIT 1",
         (receiver, json.dumps(list(busy))),
-    ).fetchone()[0]
-    return None if found is None else float(found)
+    ).fetchone()
+    return found[0] if found else None
 
 
 def requeue(connection: sqlite3.Connection, boot: str, receivers: Collection[str], now: float) -> int:
@@ -231,7 +238,8 @@ _REPEATS = """
     WHERE outbox.receiver = ? AND outbox.state = 'done'
     AND CASE outbox.kind WHEN 'firing' THEN incident.resolved IS NULL ELSE outbox.done > ? END
     AND NOT EXISTS (SELECT 1 FROM outbox AS later WHERE later.receiver = outbox.receiver
-                    AND later.incident = outbox.incident AND later.seq > outbox.seq)"""
+                    AND later.incident = outbox.incident AND later.seq > outbox.seq
+                    AND later.state NOT IN ('dead', 'superseded'))"""
 
 
 def to_repeat(connection: sqlite3.Connection, receiver: str, now: float) -> list[tuple[str, str]]:
@@ -245,11 +253,8 @@ def again(connection: sqlite3.Connection, receiver: str, id_: str, now: float) -
     return _parcel(connection, _rows(connection, "id = ?", (id_,))[0]) if found else None
 
 
-def _expire(connection: sqlite3.Connection, receiver: str, now: float) -> None:
-    connection.execute(
-        "UPDATE outbox SET state = 'dead', done = ?, last_error = 'too late to be of use' WHERE receiver = ? AND state = 'queued' AND expires <= ?",
-        (now, receiver, now),
-    )
+def _close(connection: sqlite3.Connection, id_: str, state: str, why: str, now: float) -> None:
+    connection.execute("UPDATE outbox SET state = ?, done = ?, last_error = ? WHERE id = ?", (state, now, why, id_))
 
 
 def _over(connection: sqlite3.Connection, row: Row) -> bool:

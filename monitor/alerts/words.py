@@ -58,7 +58,7 @@ def why(incident: Incident, now: float) -> str:
     if incident.kind == "drill":
         return "somebody asked for a test"
     if incident.resolved is not None:
-        return f"it is over ({line(incident.resolution, 100)}), and you were told of it" if incident.resolution else "it is over"
+        return f"the end of what was sent is always sent{f' ({line(incident.resolution, 100)})' if incident.resolution else ''}"
     worse = "it is worse than what was told before: " if incident.escalation else ""
     if incident.kind == "regression":
         return worse + _evidence_reached(incident.ruling)
@@ -165,7 +165,7 @@ def _over(incident: Incident, now: float, *, missed: bool) -> str:
     if missed:
         was = "was" if len(_distinct(incident.members)) < 2 else "were"
         return (
-            f"Over, and nobody could be told before: {_names(incident.members)} {was} down "
+            f"Over, and you could not be told before: {_names(incident.members)} {was} down "
             f"{moment(incident.began, now)}–{moment(ended, now)}, {lasted}"
         )
     return f"Over: {_names(incident.members) or line(incident.cause, 200)} failed {times}, {lasted}"

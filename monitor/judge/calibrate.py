@@ -17,9 +17,9 @@ PLACEBO_PAST = 1300               # runs further back are another shop
 LARGEST_STRETCH = 2.0
 OUTAGE = 4                        # failures in a row that make a window unfit as a placebo
 POWER_WANTED = 0.80
-_SPARE = 0.06                     # standard error of that in REPLAYS replays, which see the reference itself besides
 POWER_HORIZON = 240               # samples, unless told otherwise: 2 h at 30 s
-HANDICAPS = (0.0, 0.75, 1.5, 2.5, 3.5, 5.0, 7.0, 9.0)      # nats for which the power is measured
+# Nats for which the power is measured: near ln 2, 3, 4, 6, 8, 10, 20 signals, and beyond.
+HANDICAPS = (0.0, 0.4, 0.7, 1.1, 1.4, 1.8, 2.1, 2.4, 3.0, 3.7, 4.5, 6.0, 8.0)
 REPLAYS = 50
 _BLOCK = 8                        # neighbours stay together, so that what lasts in the past lasts in the replay
 _HOPELESS = 20                    # replays after which a power that cannot be reached is given up
@@ -112,7 +112,7 @@ def power_at(measured: Power, handicap: float, samples: int) -> float:
     return bisect_right(_row(measured, handicap), samples) / REPLAYS
 
 
-def samples_needed(measured: Power, handicap: float) -> int | None:
-    """Samples after which the power is POWER_WANTED for sure; None when the horizon of the replays does not do."""
-    row, place = _row(measured, handicap), math.ceil((POWER_WANTED + _SPARE) * REPLAYS) - 1
+def samples_needed(measured: Power, handicap: float, optimism: float) -> int | None:
+    """Samples after which `power_at` is POWER_WANTED and more by `optimism`; None when the replays' horizon does not do."""
+    row, place = _row(measured, handicap), math.ceil((POWER_WANTED + optimism) * REPLAYS) - 1
     return row[place] if place < len(row) else None

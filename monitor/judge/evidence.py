@@ -52,6 +52,7 @@ class Fit(Protocol):
 
     least: ClassVar[int]
     needs_warm_up: ClassVar[bool]
+    optimism: ClassVar[float]     # by which the measured power is too good
 
     @property
     def count(self) -> int:

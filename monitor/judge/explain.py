@@ -98,7 +98,12 @@ def _power(facts: SignalFacts) -> tuple[float, int | None]:
         return 0.0, None
     handicap = max(facts.watched.handicap, facts.watched.bet_handicap) + facts.horizon_handicap
     measured, seen = facts.before.power, facts.watched.evidence.seen
-    return calibrate.power_at(measured, handicap, seen), calibrate.samples_needed(measured, handicap)
+    return calibrate.power_at(measured, handicap, seen), _needed(facts, handicap)
+
+
+def _needed(facts: SignalFacts, handicap: float) -> int | None:
+    fit = facts.before.fit
+    return calibrate.samples_needed(facts.before.power, handicap, fit.optimism) if fit else None
 
 
 _Numbers = tuple[float | None, float | None, int | None]       # share or p50, p95, failures

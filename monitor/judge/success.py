@@ -27,6 +27,7 @@ class SuccessFit:
 
     least: ClassVar[int] = 10     # runs without which nothing is said
     needs_warm_up: ClassVar[bool] = False
+    optimism: ClassVar[float] = 0.0
 
     count: int
     failures: int

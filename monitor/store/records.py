@@ -95,6 +95,20 @@ def updates(connection: sqlite3.Connection, limit: int = 100) -> list[Update]:
     return [Update.from_dict(json.loads(facts)) for (facts,) in rows]
 
 
+def newest_update(connection: sqlite3.Connection) -> Update | None:
+    return next(iter(updates(connection, 1)), None)
+
+
+def update(connection: sqlite3.Connection, id_: str) -> Update | None:
+    row = connection.execute("SELECT facts FROM shop_update WHERE id = ?", (id_,)).fetchone()
+    return Update.from_dict(json.loads(row[0])) if row else None
+
+
+def updates_named(connection: sqlite3.Connection, start: str) -> int:
+    """How many updates have an identifier that begins with `start`."""
+    return int(connection.execute("SELECT count(*) FROM shop_update WHERE substr(id, 1, ?) = ?", (len(start), start)).fetchone()[0])
+
+
 def live_updates(connection: sqlite3.Connection) -> list[Update]:
     """The updates that are still watched, oldest first."""
     marks = ", ".join("?" * len(LIVE))

@@ -163,8 +163,12 @@ def oldest(connection: sqlite3.Connection) -> float:
 
 
 def drop_old(connection: sqlite3.Connection, before: float, bite: int = 5_000) -> int:
-    """Delete up to `bite` of the oldest samples that started before `before` (Unix s); how many went."""
+    """Delete up to `bite` of the oldest samples that started before `before` (Unix s); how many went.
+
+    The newest row stays: SQLite would begin again at 1 in an empty table, below the cursors of those who read on.
+    """
     row = connection.execute("SELECT id FROM sample ORDER BY id LIMIT 1 OFFSET ?", (bite - 1,)).fetchone()
-    last = row[0] if row else newest_id(connection)
+    newest = newest_id(connection)
+    last = min(row[0], newest - 1) if row else newest - 1
     cursor = connection.execute("DELETE FROM sample WHERE id <= ? AND started < ?", (last, int(before * 1000)))
     return cursor.rowcount

@@ -48,6 +48,7 @@ STEPS = (
         settled TEXT NOT NULL DEFAULT '[]', first_attempt REAL, done REAL, expires REAL,
         UNIQUE (receiver, incident, seq, kind)) WITHOUT ROWID;
     CREATE INDEX outbox_incident ON outbox (incident);
+    CREATE INDEX outbox_due ON outbox (receiver, not_before) WHERE state = 'queued';
     CREATE INDEX outbox_pending ON outbox (receiver, incident, seq) WHERE state IN ('queued', 'inflight');
     """,
 )
@@ -57,12 +58,16 @@ class NewerSchemaError(Exception):
     """The file was written by a newer Tillwatch: it is left alone."""
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Take the file to the newest step, each step in a transaction of its own."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+def check(connection: sqlite3.Connection) -> int:
+    """The schema's number. Raises NewerSchemaError, before anything is changed, when it is not ours to read."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > len(STEPS):
         raise NewerSchemaError(f"the store has schema {version}, this version of Tillwatch knows up to {len(STEPS)}")
-    if version == 0:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")   # works only before the first table
+    return version
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Take the file to the newest step, each step in a transaction of its own."""
+    version = check(connection)
     for number, step in enumerate(STEPS[version:], version + 1):
         connection.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT;")

@@ -13,13 +13,15 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self, TypeVar
+from urllib.parse import quote
 
 from monitor.health import Health, Target
 from monitor.store import records, samples
-from monitor.store.schema import migrate
+from monitor.store.schema import NewerSchemaError, check, migrate
 from probes.sample import Sample
 
 T = TypeVar("T")
@@ -77,7 +79,11 @@ class Store:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._lock = _lock(self.path.parent)
-        self._connection = _open(self.path)
+        try:
+            self._connection = _open(self.path)
+        except BaseException:
+            self._lock.close()
+            raise
         self._encoder = samples.Encoder(self._connection)
         self._waiting = _Batch()                     # the writer thread's own: not yet committed
         self._thread.start()
@@ -122,16 +128,14 @@ class Store:
         return sum(p.stat().st_size for p in self.path.parent.glob(self.path.name + "*"))
 
     def _read(self, work: Work[T], seconds: float) -> T:
-        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=5.0)
         try:
-            connection.execute("PRAGMA query_only = 1")
-            end = time.monotonic() + seconds
-            connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)
-            return work(connection)
+            with closing(sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=5.0)) as connection:
+                connection.execute("PRAGMA query_only = 1")
+                end = time.monotonic() + seconds
+                connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)
+                return work(connection)
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
-        finally:
-            connection.close()
 
     def _flush(self) -> None:
         if self._kick:
@@ -158,8 +162,10 @@ class Store:
                 return _Batch()                      # try again what could not be written
 
     def _commit_samples(self) -> None:
-        if self._waiting:
-            self._transaction(None)
+        error = self._transaction(None) if self._waiting else None
+        if error and not isinstance(error, sqlite3.Error):
+            self._waiting = _Batch()                 # it would fail for ever, and hold up all that comes after
+            self._call(_raise, error)
 
     def _commit_job(self, job: _Job) -> None:
         error = self._transaction(job)
@@ -224,18 +230,26 @@ def _settle_error(future: asyncio.Future[object], error: BaseException) -> None:
         future.set_exception(error)
 
 
+def _raise(error: BaseException) -> None:
+    """In the event loop: nobody waits for this error, and it must not be passed over."""
+    raise error
+
+
 def _open(path: Path) -> sqlite3.Connection:
     """The only connection that writes. synchronous=FULL: what was committed survives a power cut."""
+    path.touch(mode=0o600)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256)
     try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256)
+        check(connection)
         path.chmod(0o600)
-        migrate_ready = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if migrate_ready[0] != "wal":
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")      # heard only while the file is empty, which it is not in WAL mode
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise StoreError(f"{path}: the file system cannot keep a write-ahead log")
         connection.executescript("PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA journal_size_limit = 67108864;")
         migrate(connection)
-    except sqlite3.Error as error:
-        raise StoreError(f"{path}: {error}") from error
+    except (sqlite3.Error, NewerSchemaError, StoreError) as error:
+        connection.close()
+        raise StoreError(str(error) if isinstance(error, StoreError) else f"{path}: {error}") from error
     return connection
 
 

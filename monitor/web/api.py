@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
@@ -185,11 +186,10 @@ class Api:
     async def _find(self, request: web.Request) -> Update:
         """The update of the path; "newest" for the newest one."""
         id_ = request.match_info["id"]
-        found = await self._store.read(records.updates)
-        for update in found:
-            if id_ in {update.id, "newest"}:
-                return update
-        raise ProblemError(404, "there has been no update yet" if id_ == "newest" else f"there is no update {id_}")
+        found = await self._store.read(records.newest_update if id_ == "newest" else lambda c: records.update(c, id_))
+        if found is None:
+            raise ProblemError(404, "there has been no update yet" if id_ == "newest" else f"there is no update {id_}")
+        return found
 
     def _allowed(self, request: web.Request, scope: Scope) -> Caller:
         caller = self._tokens.caller(request)
@@ -215,7 +215,7 @@ async def _body(request: web.Request, model: Any) -> Any:
     """The request's JSON as `model`. Bad input is answered with every problem at once."""
     try:
         raw = json.loads(await request.text() or "{}")
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, LookupError, RecursionError):        # no JSON, no such charset, too many digits or brackets
         raise ProblemError(400, "the body is not JSON") from None
     try:
         return model.model_validate(raw)
@@ -226,7 +226,7 @@ async def _body(request: web.Request, model: Any) -> Any:
 
 def _number(request: web.Request, name: str, default: int, most: int) -> int:
     text = request.query.get(name, str(default))
-    if not text.isdigit() or not 1 <= int(text[:9]) <= most:
+    if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= most:
         raise ProblemError(400, f"{name} must be a number from 1 to {most}")
     return int(text)
 

@@ -56,4 +56,4 @@ def local_token(state_dir: Path) -> str:
 
 
 def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()     # a header may hold any bytes

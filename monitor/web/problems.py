@@ -7,6 +7,8 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from monitor.store import StoreError
+
 log = structlog.get_logger()
 
 CONTENT_TYPE = "application/problem+json"
@@ -27,7 +29,8 @@ class ProblemError(Exception):
         self.status = status
 
     def response(self) -> web.Response:
-        return web.Response(status=self.status, text=json.dumps(self.body), content_type=CONTENT_TYPE)
+        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else None
+        return web.Response(status=self.status, text=json.dumps(self.body), content_type=CONTENT_TYPE, headers=headers)
 
 
 @web.middleware
@@ -37,10 +40,14 @@ async def middleware(request: web.Request, handler: Callable[[web.Request], Awai
         response = await handler(request)
     except ProblemError as problem:
         response = problem.response()
+    except StoreError as error:
+        response = ProblemError(503, f"the store cannot be read or written just now: {error}").response()
     except web.HTTPException as error:
         if error.status < 400:
             raise
         response = ProblemError(error.status, error.reason).response()
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
     if not response.prepared:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)

@@ -189,7 +189,10 @@ async def _gone(transports: Iterable[Any]) -> None:
 
 
 async def until(true: Callable[[], bool | Awaitable[bool]], seconds: float = 15.0) -> None:
-    """Wait for what a server outside does in its own time."""
+    """Wait for what a server outside does in its own time; it tells nobody when."""
     async with asyncio.timeout(seconds):
-        while not (await answer if inspect.isawaitable(answer := true()) else answer):
+        while True:
+            answer = true()
+            if (await answer) if inspect.isawaitable(answer) else answer:
+                return
             await asyncio.sleep(0.01)

@@ -60,7 +60,7 @@ async def test_what_is_over_before_the_receiver_is_back_is_told_in_one_message(s
         await tell("resolved", replace(INCIDENT, resolved=clock.at, resolution="recovered"))
         async with serving(Hook(), port) as server:
             await desk.settled()
-    assert sentences(server) == ["Over, and nobody could be told before: *pay* was down 02:14–02:28, lasted 14 min"]
+    assert sentences(server) == ["Over, and you could not be told before: *pay* was down 02:14–02:28, lasted 14 min"]
     assert await states(store) == [("firing", "superseded"), ("resolved", "done")]
 
 

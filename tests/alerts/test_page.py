@@ -107,7 +107,7 @@ def test_the_sentence(incident: Incident, facts: Facts, expected: str) -> None:
 
 def test_a_receiver_that_could_not_be_told_reads_when_it_was_down() -> None:
     incident = make_incident(began=NIGHT + 35_340, resolved=NIGHT + 36_180)
-    assert page(incident, after=36_200, missed=True).sentence == ("Over, and nobody could be told before: *pay* was down 12:03–12:17, lasted 14 min")
+    assert page(incident, after=36_200, missed=True).sentence == ("Over, and you could not be told before: *pay* was down 12:03–12:17, lasted 14 min")
 
 
 def test_a_drill_says_so_everywhere() -> None:
@@ -149,7 +149,7 @@ def test_the_culprit_is_no_surer_than_what_is_known(incident: Incident, update: 
         (make_incident(escalation=1), "it is worse than what was told before: 4 of 4 runs failed and the failing lasted 60 s"),
         (REGRESSION, "*pay* success: evidence 10^3.1 against threshold 10^1.5"),
         (make_incident(kind="monitor_fault"), "4 of 4 runs could not be measured, for 60 s"),
-        (make_incident(resolved=NIGHT + 90, resolution="recovered"), "it is over (recovered), and you were told of it"),
+        (make_incident(resolved=NIGHT + 90, resolution="recovered"), "the end of what was sent is always sent (recovered)"),
     ],
 )
 def test_why_it_was_sent(incident: Incident, expected: str) -> None:

@@ -1,0 +1,135 @@
+"""Samples as rows: nothing is lost, a row is small, and the newest are found without an index."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made import NOW, made, typical
+
+from monitor.store import Store, samples
+from monitor.store.samples import Encoder
+from monitor.store.schema import migrate
+from probes.sample import Outcome, Sample, Step, Trigger
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+times = st.floats(0, 600, allow_nan=False)
+steps = st.builds(Step, name=texts, outcome=st.sampled_from(Outcome), seconds=times, reason=texts)
+runs = st.builds(
+    Sample, probe=texts, device=texts, cohort=texts, outcome=st.sampled_from(Outcome), reason=texts, seconds=times,
+    steps=st.lists(steps, max_size=3).map(tuple), values=st.dictionaries(texts, times, max_size=5), counts=st.dictionaries(texts, st.integers(0, 10**6)),
+    evidence=texts, started=st.floats(1.7e9, 4e9), trigger=st.sampled_from(Trigger), spacing=st.floats(0.25, 604800), overloaded=st.booleans())
+
+
+@pytest.fixture(scope="module")
+def memory():  # noqa: ANN201 - a connection, closed at the end
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    yield connection
+    connection.close()
+
+
+def write(connection: sqlite3.Connection, *given: Sample) -> None:
+    Encoder(connection).write(given)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(given=st.lists(runs, min_size=1, max_size=4))
+def test_a_sample_comes_back_as_it_went(memory: sqlite3.Connection, given: list[Sample]) -> None:
+    newest = samples.newest_id(memory)
+    write(memory, *given)
+    found = samples.after(memory, newest)
+    assert [s.id for s in found] == list(range(newest + 1, newest + 1 + len(given)))
+    for stored, wanted in zip((s.sample for s in found), given, strict=True):
+        same = ("probe", "device", "cohort", "outcome", "reason", "steps", "counts", "evidence", "trigger", "spacing", "overloaded")
+        assert {n: getattr(stored, n) for n in same} == {n: getattr(wanted, n) for n in same}
+        assert stored.started == pytest.approx(wanted.started, abs=0.0011)
+        assert stored.seconds == pytest.approx(wanted.seconds, abs=1.1e-6)
+        assert stored.ended == pytest.approx(stored.started + stored.seconds)
+        assert list(stored.values) == list(wanted.values)
+        assert list(stored.values.values()) == pytest.approx(list(wanted.values.values()), rel=1e-6, abs=1e-12)
+
+
+def test_facts_are_not_stored(memory: sqlite3.Connection) -> None:
+    newest = samples.newest_id(memory)
+    write(memory, made(facts={"status_code": 200.0}))
+    assert samples.after(memory, newest)[0].sample.facts == {}
+
+
+async def test_a_row_takes_no_more_than_fifty_bytes_and_rows_stand_in_their_order(store: Store) -> None:
+    given = [typical(number) for number in range(20_000)]
+    for sample in given:
+        store.add_sample(sample)
+    await store.write(lambda _: None)
+    await store.write(lambda c: c.execute("SELECT 1"))
+    pages = "SELECT sum(pgsize) FROM dbstat WHERE name = 'sample'"
+    try:
+        size = await store.read(lambda c: c.execute(pages).fetchone()[0])
+    except Exception as error:  # noqa: BLE001 - dbstat is a compile-time option of SQLite
+        pytest.skip(f"this SQLite has no dbstat: {error}")
+    assert size / len(given) <= 50
+    found = await store.read(lambda c: samples.after(c, 0))
+    assert [(s.id, s.sample.probe) for s in found] == [(n + 1, g.probe) for n, g in enumerate(given)]
+    assert [s.id for s in await store.read(lambda c: samples.after(c, 19_990))] == list(range(19_991, 20_001))
+
+
+# ---- reading without an index, against a list
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Sample]:
+    """Runs in the order of their end, each at most 90 s long."""
+    ends = sorted(draw(st.lists(st.integers(0, 2000), max_size=40)))
+    return [made(end - seconds, seconds=float(seconds)) for end in ends for seconds in [draw(st.integers(0, 90))]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(history=histories(), dropped=st.integers(0, 10), since=st.integers(-200, 2100), length=st.integers(0, 2300))
+def test_the_newest_and_the_latest_are_found_as_by_looking_at_all(history: list[Sample], dropped: int, since: int, length: int) -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    write(connection, *history)
+    connection.execute("DELETE FROM sample WHERE id <= ?", (dropped,))
+    left = list(enumerate(history, 1))[dropped:]
+    begin, end = NOW + since, NOW + since + length
+    wanted = [number for number, sample in reversed(left) if begin <= sample.started < end]
+    assert [s.id for s in samples.backwards(connection, end, begin)] == wanted
+    first = samples.first_id(connection, begin)
+    assert all(number >= first for number, sample in left if sample.started >= begin)
+    assert not [n for n, s in left if n >= first and s.started < begin - 240], "shortly before, not long before"
+    assert [s.id for s in samples.after(connection, first - 1)] == [number for number, _ in left if number >= first]
+    assert [s.id for s in samples.after(connection, first - 1, 3)] == [number for number, _ in left if number >= first][:3]
+    connection.close()
+
+
+async def test_the_end_of_an_empty_store_is_found_too(store: Store) -> None:
+    assert await store.read(lambda c: (samples.after(c, 0), list(samples.backwards(c, NOW, 0)), samples.newest_id(c))) == ([], [], 0)
+    assert await store.read(samples.oldest) == float("inf")
+    assert await store.read(lambda c: samples.first_id(c, NOW)) == 1
+
+
+# ---- retention
+
+
+async def test_retention_takes_bites_and_spares_the_young(store: Store) -> None:
+    for number in range(250):
+        store.add_sample(made(number))
+    before = NOW + 200
+    gone = [await store.write(lambda c: samples.drop_old(c, before, bite=90)) for _ in range(4)]
+    assert gone == [90, 90, 20, 0]
+    left = await store.read(lambda c: samples.after(c, 0))
+    assert [s.sample.started for s in left] == [NOW + n for n in range(200, 250)]
+    assert left[0].id == 201, "identifiers stay what they were"
+    assert await store.read(samples.oldest) == before
+
+
+async def test_identifiers_go_on_after_everything_was_dropped(tmp_path: Path) -> None:
+    """A cursor that waits at the last row must not miss the next ones."""
+    async with Store(tmp_path) as store:
+        for number in range(10):
+            store.add_sample(made(number))
+        await store.write(lambda c: samples.drop_old(c, NOW + 1000))
+        store.add_sample(made(2000))
+        await store.write(lambda _: None)
+        assert [s.sample.started for s in await store.read(lambda c: samples.after(c, 10))] == [NOW + 2000]
