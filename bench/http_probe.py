@@ -49,18 +49,19 @@ def certificates(folder: Path) -> None:
         "-extfile", "names", "-out", "cert.pem")
 
 
-def serve(folder: Path) -> subprocess.Popen[bytes]:
-    """nginx with one worker on many ports, answering a page of 1 KiB."""
+def serve(folder: Path, *, log: bool = False) -> subprocess.Popen[bytes]:
+    """nginx with one worker on many ports, answering a page of 1 KiB; with `log`, it writes when it was asked for what."""
     certificates(folder)
     folder.chmod(0o755)
     (folder / "www").mkdir()
     (folder / "www" / "page.html").write_text(f"<html><title>Shop</title>{'x' * 980}{NEEDLE}</html>")
     listens = "\n".join(f"listen 127.0.0.1:{PLAIN + i} backlog=4096; listen 127.0.0.1:{TLS + i} ssl backlog=4096;" for i in range(PORTS))
     temporary = "\n".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    access = f"log_format when '$msec $uri'; access_log {folder}/access.log when buffer=64k flush=1s;" if log else "access_log off;"
     (folder / "nginx.conf").write_text(f"""
 daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log; events {{ worker_connections 4096; }}
 http {{
-  access_log off; default_type text/html; {temporary}
+  {access} default_type text/html; {temporary}
   ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem; ssl_session_cache off; ssl_session_tickets off;
   server {{ {listens} location / {{ root {folder}/www; try_files /page.html =404; }} }}
 }}""")

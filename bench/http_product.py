@@ -50,7 +50,7 @@ expire_after = "24h"
 """
     probes = [
         f'[[probe]]\nname = "t{number}"\nkind = "http"\nurl = "{url}"\ntls = {{ ca_file = "{ca}" }}\n'
-        'expect = { body_contains = ["in-stock"] }\n' for number, url in enumerate(urls)
+        f'expect = {{ body_contains = ["in-stock"] }}\ncritical = {"true" if number < 10 else "false"}\n' for number, url in enumerate(urls)
     ]
     return head + "".join(probes)
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from monitor.health import Target, Urgency
 from monitor.judge.baseline import WORTH_READING, Baseline, freeze
+from monitor.judge.calibrate import POWER_HORIZON
 from monitor.judge.signals import Run, Subject
 from monitor.store import Store, records, samples
-from monitor.updates import Status, Update
+from monitor.updates import Status, Update, UpdateSettings
 from probes.sample import Outcome, Sample, Trigger
 
 ENOUGH_FAST = 90            # runs at the faster spacing, without which an update is not judged at that spacing
@@ -29,14 +30,22 @@ class Judged:
 
 
 async def freeze_all(
-    store: Store, targets: Mapping[Target, Judged], earlier: Sequence[Update], now: float, look_back: float,
+    store: Store, targets: Mapping[Target, Judged], earlier: Sequence[Update], now: float, settings: UpdateSettings,
 ) -> dict[Target, Baseline]:
-    """Each target's baseline as of `now`: at its faster spacing where there were enough bursts, else at the regular one."""
+    """Each target's baseline as of `now`: at its faster spacing where there were enough bursts, else at the regular one.
+
+    The power that a PASS asks for is measured only for what must pass: the critical probes, all if none is.
+    """
     most = max(ENOUGH_FAST * 4, min(WORTH_READING, MOST_READ // max(len(targets), 1)))
-    since = now - look_back
+    since = now - settings.baseline
     found = await store.read(lambda c: _gather(c, targets, now, since, most), seconds=SCAN_SECONDS)
     excluded = await _excluded(store, earlier, since, now)
-    return {target: await asyncio.to_thread(_frozen, targets[target], runs, excluded) for target, runs in found.items()}
+    every = not any(judged.subject.critical for judged in targets.values())
+    baselines = {}
+    for target, runs in found.items():
+        observe = settings.observe_limit if every or targets[target].subject.critical else 0.0
+        baselines[target] = await asyncio.to_thread(_frozen, targets[target], runs, excluded, observe)
+    return baselines
 
 
 async def _excluded(store: Store, earlier: Sequence[Update], since: float, now: float) -> list[tuple[float, float]]:
@@ -84,7 +93,10 @@ def _gather(connection: sqlite3.Connection, targets: Mapping[Target, Judged], be
     return found
 
 
-def _frozen(judged: Judged, runs: _Runs, excluded: Sequence[tuple[float, float]]) -> Baseline:
+def _frozen(judged: Judged, runs: _Runs, excluded: Sequence[tuple[float, float]], observe: float) -> Baseline:
+    """`observe` is how long the update is observed at most, in s; 0 for a target that need not pass."""
     regular, fast = runs
     hurried = judged.fast < judged.interval and len(fast) >= ENOUGH_FAST
-    return freeze(judged.subject, fast if hurried else regular, spacing=judged.fast if hurried else judged.interval, excluded=excluded)
+    spacing = judged.fast if hurried else judged.interval
+    horizon = min(math.ceil(observe / spacing), POWER_HORIZON)
+    return freeze(judged.subject, fast if hurried else regular, spacing=spacing, excluded=excluded, horizon=horizon)

@@ -34,17 +34,17 @@ class ShopSettings(Table):
 
     name: str = Field(min_length=1, max_length=64, description="label `shop` on every metric and alert")
     url: str = Field(pattern=r"^https?://[^\s]+$", description="the shop's front page")
-    environment: str = Field(default="production", max_length=64)
-    currency: str = Field(default="EUR", pattern=r"^[A-Z]{3}$")
+    environment: str = Field(default="production", max_length=64, description="stands on every page and alert")
+    currency: str = Field(default="EUR", pattern=r"^[A-Z]{3}$", description="of the shop's prices")
 
 
 class DaemonSettings(Table):
     """[daemon]"""
 
     state_dir: ConfigPath = Field(description="SQLite, artifacts, the CLI's token; relative to this file")
-    log_format: Literal["auto", "json", "console"] = "auto"
+    log_format: Literal["auto", "json", "console"] = Field(default="auto", description="console on a terminal, JSON elsewhere, unless set")
     retention: Duration = Field(default=30 * 86400.0, ge=3600, description="samples older than this are deleted")
-    max_concurrency: Concurrency = Concurrency()
+    max_concurrency: Concurrency = Field(default=Concurrency(), description="runs under way at once, by kind")
 
 
 class Probe(Named, Schedule, Rule):
@@ -319,10 +319,11 @@ def _secrets_written(model: type[BaseModel], raw: Mapping[str, Any], at: toml_li
         if Secret not in nested:
             if nested and isinstance(value, dict):
                 yield from _secrets_written(nested[0], value, (*at, key))
+        elif getattr(known[key].annotation, "__origin__", None) is Mapping:
+            items = value.items() if isinstance(value, dict) else ()
+            yield from (((*at, key, name), item) for name, item in items if isinstance(item, dict) or name.lower() in _SECRET_HEADERS)
         elif isinstance(value, list):
             yield from (((*at, key, index), item) for index, item in enumerate(value))
-        elif isinstance(value, dict) and Mapping in (getattr(t, "__origin__", None) for t in config_words.types(known[key].annotation)):
-            yield from (((*at, key, name), v) for name, v in value.items() if isinstance(v, dict) or name.lower() in _SECRET_HEADERS)
         else:
             yield (*at, key), value
 
@@ -368,7 +369,14 @@ def schema() -> dict[str, Any]:
         properties[name] = {"type": "array", "items": {"anyOf": [references[model, "validation"] for model in models]}}
     definitions = shared["$defs"]
     definitions["DaemonSettings"]["required"] = []          # `load` knows a default for state_dir
-    return {
+    return _standard({
         "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tillwatch configuration", "type": "object",
         "properties": properties, "required": ["shop", "probe"], "additionalProperties": False, "$defs": definitions,
-    }
+    })
+
+
+def _standard(part: Any) -> Any:
+    """Without the bounds of durations and sizes in numbers: pydantic hands them on, and the standard knows no such keywords."""
+    if isinstance(part, dict):
+        return {k: _standard(v) for k, v in part.items() if not (k in {"gt", "ge", "lt", "le"} and isinstance(v, int | float))}
+    return [_standard(item) for item in part] if isinstance(part, list) else part

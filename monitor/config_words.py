@@ -30,7 +30,9 @@ def problems(errors: Iterable[Any], model: type[BaseModel], raw: Any) -> Iterato
     """(where, what) of each error, as `ValidationError.errors()` gives them; the branches of a union are one problem."""
     alike: dict[Location, list[Any]] = {}
     for details in errors:
-        alike.setdefault(_written(raw, tuple(details["loc"])), []).append(details)
+        location = _written(raw, tuple(details["loc"]))
+        if details["type"] != "too_short" or not _at(raw, location):         # pydantic takes an array whose items are wrong for empty
+            alike.setdefault(location, []).append(details)
     for location, branches in alike.items():
         value = _at(raw, location)
         yield location, _one(branches[0], model, location, value) if len(branches) == 1 else _any(branches, value)
@@ -171,6 +173,14 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
+_TOML = {
+    "Illegal character '\\n'": "a quotation mark is missing at the end of this line",
+    "Cannot overwrite a value": "this key is written a second time",
+    "Invalid value": "there is no value here; text needs quotation marks",
+    "Expected newline or end of document after a statement": "something follows the value; text needs quotation marks",
+}
+
+
 def of_toml(message: str) -> str:
-    """A parser's message without Python's tuples: ('shop', 'name') -> shop.name."""
-    return re.sub(r"\((?:'[^']*'(?:, )?,?)+\)", lambda found: ".".join(re.findall(r"'([^']*)'", found[0])), message)
+    """The parser's message for people, without Python's tuples: ('shop', 'name') -> shop.name."""
+    return _TOML.get(message) or re.sub(r"\((?:'[^']*'(?:, )?,?)+\)", lambda found: ".".join(re.findall(r"'([^']*)'", found[0])), message)

@@ -118,10 +118,11 @@ def on_regression(incidents: Sequence[Incident], update: Update, urgency: Urgenc
 
 def on_recovery(incidents: Sequence[Incident], update: Update, why: str, now: float) -> list[Transition]:
     """The update's regression is over. A member that is still down keeps the incident open as an outage."""
+    ours = [i for i in incidents if i.open and i.kind == "regression" and i.update == update.id]
     return [
-        Transition("resolved", replace(incident, resolved=now, resolution=why))
-        for incident in incidents
-        if incident.open and incident.kind == "regression" and incident.update == update.id and not _down(incident.members)
+        Transition("changed", replace(incident, kind="outage")) if _down(incident.members)
+        else Transition("resolved", replace(incident, resolved=now, resolution=why))
+        for incident in ours
     ]
 
 

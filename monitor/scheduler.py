@@ -40,9 +40,9 @@ class Schedule(Table):
 class Concurrency(Table):
     """How many runs of a kind may be under way at once."""
 
-    http: int = Field(default=256, ge=1)
-    browser: int = Field(default=1, ge=1)
-    other: int = Field(default=32, ge=1)
+    http: int = Field(default=256, ge=1, description="http probes")
+    browser: int = Field(default=1, ge=1, description="probes that drive a browser")
+    other: int = Field(default=32, ge=1, description="probes of all other kinds")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 IDLE_SECONDS = 1.0          # expiry and silence are looked at this often; samples wake the watch at once
 RECENT = 200                # newest runs per target kept for "back to normal"
+LOOK_BACK = 3600.0          # s of runs after a regression that a restart looks at, for "back to normal"
 RULING_SHARE = 20           # a ruling that takes t is made at most every 20 t
 TELL_SECONDS = 60.0         # a ruling is stored this often while nothing changes
 
@@ -101,7 +102,8 @@ class Watch:
         """Take up the updates that were under way when the daemon last stopped."""
         self._cursor = await self._store.read(samples.newest_id)
         self._known = await self._store.read(records.updates)
-        for update in await self._store.read(records.live_updates):
+        lingering = {i.update for i in self._casebook.open if i.kind == "regression"}
+        for update in await self._store.read(lambda c: records.watched_updates(c, lingering)):
             stored = await self._store.read(lambda c, id_=update.id: records.baselines(c, id_))  # type: ignore[misc]
             await self._take_up(update, {target: Baseline.from_dict(facts) for target, facts in stored.items()})
         self._exporter.update(self._known[0] if self._known else None)
@@ -134,7 +136,7 @@ class Watch:
                 for watched in self._open.values():
                     self._feed(watched, stored.sample)
             for watched in list(self._open.values()):
-                self._advance(watched, self._clock.now())
+                await self._advance(watched, self._clock.now())
 
     # What people ask for
 
@@ -145,13 +147,14 @@ class Watch:
             if under_way := self._under_way():
                 return Refusal(f"update {under_way.id} ({under_way.version}) is still open: finish, roll back or cancel it first")
             update = await self._new_update(request, by, now)
-            baselines = await before.freeze_all(self._store, self._targets, self._known, now, self._settings.baseline)
-            superseded = [w.update for w in self._open.values() if w.update.status is Status.OBSERVING]
-            closed = [updates.supersede(u, now) for u in superseded]
+            baselines = await before.freeze_all(self._store, self._targets, self._known, now, self._settings)
+            superseded = [w for w in self._open.values() if w.update.status is Status.OBSERVING]
+            closed = [updates.supersede(w.update, now) for w in superseded]
             await self._store.write(lambda c: _save_start(c, update, baselines, closed, by))
-            for earlier in closed:
-                self._remember(earlier)
-                self._drop(earlier.id)
+            for watched, earlier in zip(superseded, closed, strict=True):
+                self._moved(watched, earlier)
+            if not self._open:                       # nobody has looked at samples since: none of them is of this update
+                self._cursor = await self._store.read(samples.newest_id)
             await self._take_up(update, baselines)
             self._remember(update)
             log.info("update started", update=update.id, version=update.version, by=by)
@@ -200,24 +203,26 @@ class Watch:
 
     # One step of one update
 
-    def _advance(self, watched: _Open, now: float) -> None:
+    async def _advance(self, watched: _Open, now: float) -> None:
         update = watched.update
         if updates.expired(update, now):
             finished = updates.finish(update, now)
             if isinstance(finished, Update):
                 self._commit(watched, finished, now, "expired")
             return
-        if update.status is not Status.RECOVERING:
-            self._rule(watched, now)
+        if update.live and update.status is not Status.RECOVERING:
+            await self._rule(watched, now)
         if watched.update.regressed or watched.update.status is Status.RECOVERING:
             self._recover(watched, now)
+        self._let_go(watched)
 
-    def _rule(self, watched: _Open, now: float) -> None:
+    async def _rule(self, watched: _Open, now: float) -> None:
         over = updates.observed_enough(watched.update, self._settings, now)
         if not (over or watched.case.alarm) and now - watched.ruled_at < watched.ruling_took * RULING_SHARE:
             return
         begun = self._clock.now()
-        ruling = watched.case.ruling(final=watched.update.status is Status.OBSERVING, over=over)
+        final = watched.update.status is Status.OBSERVING
+        ruling = await asyncio.to_thread(watched.case.ruling, final=final, over=over)      # 1.5 ms a target
         watched.ruling, watched.ruled_at, watched.ruling_took = ruling, now, self._clock.now() - begun
         update = updates.ruled(watched.update, ruling, now)
         if update.verdict != watched.update.verdict:
@@ -237,7 +242,7 @@ class Watch:
         self._moved(watched, update)
 
     def _recover(self, watched: _Open, now: float) -> None:
-        """Back to normal ends the incident; a regressed update that nobody took back stays watched until then."""
+        """Back to normal ends the incident; a regressed update stays watched until then, also when it is closed itself."""
         update = watched.update
         why = self._normal(watched, now)
         if why and update.recovered is None:
@@ -257,21 +262,22 @@ class Watch:
 
     def _normal(self, watched: _Open, now: float) -> str:
         """Why all that was guilty (everything required, if nothing was) is back to normal; "" when it is not."""
-        whys = []
+        update, whys = watched.update, []
+        if update.rolled_back is None and now - (update.verdict_at or now) < 2.5 * self._settings.warm_up:
+            return ""                                # by itself: it must have lasted
         for target in self._guilty(watched):
             runs = list(watched.recent.get(target, ()))
-            if watched.update.rolled_back is None and (not runs or now - runs[0].at < 2.5 * self._settings.warm_up):
-                return ""                            # by itself: it must have lasted
             normal, why = back_to_normal(watched.baselines[target], runs)
             if not normal:
                 return ""
             whys.append(why)
-        return "; ".join(dict.fromkeys(whys))
+        return "; ".join(dict.fromkeys(whys)) or "there is no before to compare with"
 
     def _guilty(self, watched: _Open) -> set[Target]:
         signals = watched.update.ruling.get("signals", ())
-        named = {(s["probe"], s["device"], s["cohort"]) for s in signals if s["guilty"]} & watched.baselines.keys()
-        judged = {t for t, b in watched.baselines.items() if not b.subject.control}
+        known = {t for t, b in watched.baselines.items() if t in self._targets and any(row.fit for row in b.signals)}
+        named = {(s["probe"], s["device"], s["cohort"]) for s in signals if s["guilty"]} & known
+        judged = {t for t in known if not watched.baselines[t].subject.control}
         return named or {t for t in judged if watched.baselines[t].subject.critical} or judged
 
     def _urgency(self, update: Update) -> Urgency:
@@ -291,8 +297,7 @@ class Watch:
             watched.case, watched.since = self._case(update, watched.baselines), update.segments[-1]
         watched.update = update
         self._remember(update)
-        if not update.live:
-            self._drop(update.id)
+        self._let_go(watched)
 
     # What the judge is given
 
@@ -306,7 +311,7 @@ class Watch:
             return
         if sample.started >= (watched.update.rolled_back or 0.0):
             watched.recent.setdefault(target, deque(maxlen=RECENT)).append(run)
-        if watched.update.status is not Status.RECOVERING:
+        if watched.update.live and watched.update.status is not Status.RECOVERING:
             watched.case.add(target, run, warm=run.at < watched.since + self._settings.warm_up)
 
     def _case(self, update: Update, baselines: Mapping[Target, Baseline]) -> Case:
@@ -320,12 +325,13 @@ class Watch:
         since = update.segments[-1]
         watched = _Open(update, baselines, self._case(update, baselines), since)
         if update.regressed:
-            since = max(since, update.verdict_at or since)
+            since = max(since, update.verdict_at or since, self._clock.now() - LOOK_BACK)
         for stored in await self._store.read(lambda c: samples.after(c, samples.first_id(c, since) - 1, 10_000_000), seconds=SCAN_SECONDS):
             if stored.id <= self._cursor and stored.sample.started >= since:
                 self._feed(watched, stored.sample)
         self._open[update.id] = watched
-        self._pace.hurry([t for t, j in self._targets.items() if j.fast < j.interval], math.inf)
+        if update.live:
+            self._pace.hurry([t for t, j in self._targets.items() if j.fast < j.interval], math.inf)
 
     # Books
 
@@ -347,9 +353,14 @@ class Watch:
         if self._known[0].id == update.id:
             self._exporter.update(update)
 
-    def _drop(self, id_: str) -> None:
-        self._open.pop(id_, None)
-        if not self._open:
+    def _let_go(self, watched: _Open) -> None:
+        """Watch a closed update no more, unless its incident waits for the shop to be normal again."""
+        update = watched.update
+        if update.live:
+            return
+        if not any(i.kind == "regression" and i.update == update.id for i in self._casebook.open):
+            self._open.pop(update.id, None)
+        if not any(w.update.live for w in self._open.values()):
             self._pace.relax()
 
     def _mark_muted(self) -> None:

@@ -86,9 +86,9 @@ class Table(BaseModel):
 class Named(Table):
     """What every probe itself needs to know of its own table."""
 
-    name: str
-    cohort: str = ""
-    timeout: Duration = 10.0
+    name: str = Field(description="how metrics and messages call the probe")
+    cohort: str = Field(default="", description="the part of the shop that is asked, such as canary")
+    timeout: Duration = Field(default=10.0, description="a run ends no later than this")
 
 
 class Secret(Table):

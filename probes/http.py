@@ -100,28 +100,28 @@ def _user_name(text: str) -> str:
 class Login(Table):
     """basic_auth = { username = "...", password = { env = "..." } }"""
 
-    username: Annotated[str, AfterValidator(_user_name)]
-    password: SecretField
+    username: Annotated[str, AfterValidator(_user_name)] = Field(description="without a colon")
+    password: SecretField = Field(description="belongs to the user name")
 
 
 class HttpSettings(Named):
     """kind = "http": one web address, asked for as a customer's browser would, without scripts and pictures."""
 
-    url: Annotated[str, AfterValidator(_web_address)]
-    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    url: Annotated[str, AfterValidator(_web_address)] = Field(description="the whole address, without a password in it")
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = Field(default="GET", description="of the first request")
     headers: Headers = Field(default={}, description='a value may be a secret such as { env = "NAME" }')
     body: str = Field(default="", description="what a POST, PUT or PATCH sends")
-    basic_auth: Login | None = None
+    basic_auth: Login | None = Field(default=None, description="user name and password")
     bearer_token: SecretField | None = Field(default=None, description="sent as Authorization: Bearer ...")
-    follow_redirects: bool = True
-    max_redirects: int = Field(default=5, ge=0, le=20)
-    ip_family: Literal["any", "ipv4", "ipv6"] = "any"
+    follow_redirects: bool = Field(default=True, description="false: the first answer is the answer")
+    max_redirects: int = Field(default=5, ge=0, le=20, description="more of them fail")
+    ip_family: Literal["any", "ipv4", "ipv6"] = Field(default="any", description="which addresses of the host to try")
     connect_to: Annotated[str, AfterValidator(_place)] | None = Field(
         default=None, description="connect to this host:port; the request and the certificate keep the URL's host name",
     )
     max_body: Size = Field(default=2_000_000, ge=1, le=100_000_000, description="a larger page, unpacked, fails")
-    expect: Expect = Expect()
-    tls: TlsSettings = TlsSettings()
+    expect: Expect = Field(default=Expect(), description="what a right answer looks like")
+    tls: TlsSettings = Field(default=TlsSettings(), description="whom to trust and who to be")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -36,8 +36,8 @@ _NAMES = {
 class BasicAuth(Table):
     """basic_auth = { username, password }"""
 
-    username: str
-    password: SecretField
+    username: str = Field(description="as the Alertmanager, or the proxy before it, knows it")
+    password: SecretField = Field(description="belongs to the user name")
 
 
 class AlertmanagerSettings(ReceiverSettings):
@@ -48,8 +48,8 @@ class AlertmanagerSettings(ReceiverSettings):
 
     kind: Literal["alertmanager"]
     peers: Several[HttpUrl] = Field(min_length=1, description="the address of every Alertmanager of the cluster, never a load balancer")
-    basic_auth: BasicAuth | None = None
-    bearer_token: SecretField | None = None
+    basic_auth: BasicAuth | None = Field(default=None, description="user name and password")
+    bearer_token: SecretField | None = Field(default=None, description="sent as Authorization: Bearer ...; wins over basic_auth")
     ca_file: ConfigPath | None = Field(default=None, description="trust this authority instead of the system's")
 
 

@@ -19,7 +19,7 @@ class ReceiverSettings(Table):
     """What every [[receiver]] has, whatever its kind."""
 
     name: str = Field(min_length=1, max_length=64, description="how metrics, logs and other receivers' messages call it")
-    kind: str
+    kind: str = Field(description="which kind of receiver")
     on: Several[Subject] = Field(default=("outage", "regression"), description="what it hears of; the end of what was sent is always sent")
     urgency: Urgency = Field(default="page", description="the least urgency of an outage or regression that it hears of")
     runbook: str = Field(default="", description="a link that stands on every page to this receiver")

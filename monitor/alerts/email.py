@@ -52,8 +52,8 @@ class EmailSettings(ReceiverSettings):
     tls: Literal["starttls", "tls", "none"] = Field(default="starttls", description="starttls is required when chosen, never optional")
     allow_plaintext: bool = Field(default=False, description='tls = "none" to another host')
     ca_file: ConfigPath | None = Field(default=None, description="trust this authority instead of the system's")
-    username: str = ""
-    password: SecretField | None = None
+    username: str = Field(default="", description="for the mail server; together with password, or neither")
+    password: SecretField | None = Field(default=None, description="belongs to the user name")
     sender: MailAddress = Field(alias="from", description="the sender")
     to: Several[MailAddress] = Field(min_length=1, description="the recipients")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -24,9 +24,9 @@ class TargetKey(NamedTuple):
 class Margin(Table):
     """What counts as worse, as shares: failures by `success` more, the median by `p50`, the slow tail by `p95`."""
 
-    success: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.05
-    p50: Annotated[float, Field(gt=0, le=10, strict=False)] = 0.20
-    p95: Annotated[float, Field(gt=0, le=10, strict=False)] = 0.30
+    success: float = Field(default=0.05, gt=0, le=1, strict=False, description="this share of runs more fails")
+    p50: float = Field(default=0.20, gt=0, le=10, strict=False, description="the usual duration is longer by this share")
+    p95: float = Field(default=0.30, gt=0, le=10, strict=False, description="the slow tail is longer by this share")
 
 
 def margin_for(kind: str, *given: Margin | None) -> Margin:

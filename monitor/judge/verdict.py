@@ -7,7 +7,7 @@ any dependence, and the tests with a fixed budget share it in the same proportio
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -28,11 +28,11 @@ FALSE_DISCOVERIES = 0.10          # of the signals named guilty, the share that 
 class Judging(Table):
     """The keys of [update] which the judge goes by."""
 
-    baseline: Duration = 14 * 86400.0      # look-back limit
-    warm_up: Duration = 120.0              # latency right after a phase starts is measured, not judged
-    observe: Duration | Literal["auto"] = "auto"
-    false_alarm_rate: Annotated[float, Field(gt=0, le=0.5)] = 0.01     # false regressions per update, over all signals
-    margin: Margin = Margin()
+    baseline: Duration = Field(default=14 * 86400.0, description="look-back limit")
+    warm_up: Duration = Field(default=120.0, description="latency right after a phase starts is measured, not judged")
+    observe: Duration | Literal["auto"] = Field(default="auto", description="longest observation after finish; auto: until a pass, at most 2h")
+    false_alarm_rate: float = Field(default=0.01, gt=0, le=0.5, description="false regressions per update, over all signals together")
+    margin: Margin = Field(default=Margin(), description="what counts as worse")
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,10 +109,11 @@ def updates_named(connection: sqlite3.Connection, start: str) -> int:
     return int(connection.execute("SELECT count(*) FROM shop_update WHERE substr(id, 1, ?) = ?", (len(start), start)).fetchone()[0])
 
 
-def live_updates(connection: sqlite3.Connection) -> list[Update]:
-    """The updates that are still watched, oldest first."""
-    marks = ", ".join("?" * len(LIVE))
-    rows = connection.execute(f"SELECT facts FROM shop_update WHERE status IN ({marks}) ORDER BY started", [s.value for s in LIVE])  # noqa: S608 - only marks
+def watched_updates(connection: sqlite3.Connection, also: Iterable[str]) -> list[Update]:
+    """The updates that are still watched, and those in `also`, oldest first."""
+    rows = connection.execute(
+        "SELECT facts FROM shop_update WHERE status IN (SELECT value FROM json_each(?)) OR id IN (SELECT value FROM json_each(?)) ORDER BY started",
+        (json.dumps([s.value for s in LIVE]), json.dumps(list(also))))
     return [Update.from_dict(json.loads(facts)) for (facts,) in rows]
 
 

@@ -238,19 +238,23 @@ def _raise(error: BaseException) -> None:
 def _open(path: Path) -> sqlite3.Connection:
     """The only connection that writes. synchronous=FULL: what was committed survives a power cut."""
     path.touch(mode=0o600)
+    path.chmod(0o600)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256)
     try:
-        check(connection)
-        path.chmod(0o600)
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")      # heard only while the file is empty, which it is not in WAL mode
-        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-            raise StoreError(f"{path}: the file system cannot keep a write-ahead log")
-        connection.executescript("PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA journal_size_limit = 67108864;")
-        migrate(connection)
-    except (sqlite3.Error, NewerSchemaError, StoreError) as error:
+        _prepare(connection)
+    except (sqlite3.Error, NewerSchemaError) as error:
         connection.close()
-        raise StoreError(str(error) if isinstance(error, StoreError) else f"{path}: {error}") from error
+        raise StoreError(f"{path}: {error}") from error
     return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    check(connection)
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")      # heard only while the file is empty, which it is not in WAL mode
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        raise sqlite3.OperationalError("the file system cannot keep a write-ahead log")
+    connection.executescript("PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA journal_size_limit = 67108864;")
+    migrate(connection)
 
 
 def _lock(directory: Path) -> IO[bytes]:

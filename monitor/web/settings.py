@@ -26,15 +26,15 @@ def _address(text: str) -> str:
 class TlsSettings(Table):
     """Certificate and key of the listener, in PEM."""
 
-    cert_file: ConfigPath
-    key_file: ConfigPath
+    cert_file: ConfigPath = Field(description="certificate with its chain, PEM")
+    key_file: ConfigPath = Field(description="its private key, PEM")
 
 
 class WebSettings(Table):
     """[web]"""
 
     listen: Annotated[str, AfterValidator(_address)] = Field(default="127.0.0.1:9464", description="/metrics, health, API, operator pages")
-    tls: TlsSettings | None = None
+    tls: TlsSettings | None = Field(default=None, description="needed to listen beyond loopback")
     url: str = Field(default="", pattern=r"^(https?://[^\s]+)?$", description="how people reach the operator pages, for links in messages")
 
     @property
@@ -55,6 +55,6 @@ class WebSettings(Table):
 class TokenSettings(Table):
     """[[token]]: what changes state needs one; its name is recorded with all that it does."""
 
-    name: str = Field(min_length=1, max_length=64)
-    value: SecretField
-    scopes: Several[Scope] = Field(default=("update",), min_length=1)
+    name: str = Field(min_length=1, max_length=64, description="recorded with all that is done with the token")
+    value: SecretField = Field(description="the token itself")
+    scopes: Several[Scope] = Field(default=("update",), min_length=1, description="what it may do; admin may do everything")

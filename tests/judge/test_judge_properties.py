@@ -191,11 +191,11 @@ def test_the_table_of_tests_knows_what_a_signal_may_declare():
 def test_a_run_is_judged_in_microseconds():
     before, after = before_and_after(400, 400)
     case = Case([frozen(before, subject(f"p{number}")) for number in range(10)], Judging())
-    began = time.perf_counter()
+    began = time.process_time()
     for run in after:
         for number in range(10):
             case.add((f"p{number}", "", ""), run, warm=False)
-    assert (time.perf_counter() - began) / 4000 < 100e-6     # 10 to 12 us on an idle core
+    assert (time.process_time() - began) / 4000 < 100e-6     # 10 to 12 us on an idle core
 
 
 def test_the_judge_needs_no_loop_no_network_and_no_numpy():

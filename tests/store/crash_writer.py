@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 import resource
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -40,7 +39,7 @@ async def _fill(directory: Path) -> dict[str, object]:
         store.on_failure = failures.append
         await store.write(lambda c: c.execute("INSERT INTO meta VALUES ('before', '1')"))
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (os.stat(f"{store.path}-wal").st_size + 512, before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (Path(f"{store.path}-wal").stat().st_size + 512, before[1]))
         for number in range(50):
             store.add_sample(made(number, evidence="x" * 300))
         try:

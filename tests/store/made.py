@@ -16,5 +16,5 @@ def made(at: float = 0.0, **values: Any) -> Sample:
 
 def typical(number: int) -> Sample:
     """A good run of one of fifty http probes, as it is stored all day."""
-    values = {phase: 0.01 + number % 7 / 1000 for phase in PHASES}
+    values = dict.fromkeys(PHASES, 0.01 + number % 7 / 1000)
     return made(number * 0.6, probe=f"probe-{number % 50}", seconds=0.1 + number % 13 / 100, values=values)

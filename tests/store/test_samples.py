@@ -1,6 +1,7 @@
 """Samples as rows: nothing is lost, a row is small, and the newest are found without an index."""
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,13 @@ times = st.floats(0, 600, allow_nan=False)
 steps = st.builds(Step, name=texts, outcome=st.sampled_from(Outcome), seconds=times, reason=texts)
 runs = st.builds(
     Sample, probe=texts, device=texts, cohort=texts, outcome=st.sampled_from(Outcome), reason=texts, seconds=times,
-    steps=st.lists(steps, max_size=3).map(tuple), values=st.dictionaries(texts, times, max_size=5), counts=st.dictionaries(texts, st.integers(0, 10**6)),
+    steps=st.lists(steps, max_size=3).map(tuple), values=st.dictionaries(texts, times, max_size=5),
+    counts=st.dictionaries(texts, st.integers(0, 10**6)),
     evidence=texts, started=st.floats(1.7e9, 4e9), trigger=st.sampled_from(Trigger), spacing=st.floats(0.25, 604800), overloaded=st.booleans())
 
 
 @pytest.fixture(scope="module")
-def memory():  # noqa: ANN201 - a connection, closed at the end
+def memory() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     migrate(connection)
     yield connection

@@ -1,0 +1,256 @@
+"""What is accepted, and what it comes to."""
+
+import asyncio
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from monitor.config import ConfigError, load, probe_model, schema, secrets
+from probes.table import PROBES
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "config.toml"
+SECRETS = ("PAYMENT_HEALTH_TOKEN", "TILLWATCH_WEBHOOK_SECRET", "SMTP_PASSWORD", "TILLWATCH_CI_TOKEN")
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets(monkeypatch):
+    for name in SECRETS:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_shipped_example_is_accepted(tillwatch):
+    answer = tillwatch("-c", SHIPPED, "check-config")
+    assert answer.code == 0
+    assert answer.out == f"{SHIPPED}: ok (5 probes, 3 receivers)\n"
+
+
+def test_the_shipped_example_warns_of_each_secret_that_cannot_be_read_here_and_of_nothing_else(tillwatch, monkeypatch):
+    lines = tillwatch("-c", SHIPPED, "check-config").err.splitlines()
+    assert sorted(lines) == [
+        'warning: probe "payment-api": bearer_token: the environment variable PAYMENT_HEALTH_TOKEN is not set',
+        'warning: receiver "hook": secret: the environment variable TILLWATCH_WEBHOOK_SECRET is not set',
+        'warning: receiver "mail": password: the environment variable SMTP_PASSWORD is not set',
+        'warning: token "ci": value: the environment variable TILLWATCH_CI_TOKEN is not set',
+    ]
+    for name in SECRETS:
+        monkeypatch.setenv(name, "whsec_eA==")
+    assert tillwatch("-c", SHIPPED, "check-config").err == ""
+
+
+def test_json_says_what_there_is_and_keeps_quiet_elsewhere(tillwatch):
+    answer = tillwatch("-c", SHIPPED, "check-config", "--json")
+    document = json.loads(answer.out)
+    assert (answer.code, answer.err) == (0, "")
+    assert (document["ok"], document["probes"], document["receivers"], len(document["warnings"])) == (True, 5, 3, 4)
+
+
+def test_the_shipped_example_shows_every_kind_that_exists():
+    raw = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
+    from monitor.alerts.table import RECEIVERS
+    assert {p["kind"] for p in raw["probe"]} == set(PROBES)
+    assert {r["kind"] for r in raw["receiver"]} == set(RECEIVERS)
+
+
+def test_the_defaults_that_the_shipped_example_shows_are_those_of_an_empty_one(home, tmp_path):
+    shipped, bare = load(SHIPPED), load(home())
+    assert shipped.update == bare.update
+    assert shipped.web == bare.web
+    assert shipped.daemon.model_dump(exclude={"state_dir"}) == bare.daemon.model_dump(exclude={"state_dir"})
+    for name in ("interval", "timeout", "failures", "of", "confirm", "recheck", "urgency"):
+        assert getattr(shipped.probe[0], name) == getattr(bare.probe[0], name), name
+
+
+def test_run_refuses_a_secret_that_cannot_be_read(tillwatch, home, monkeypatch, tmp_path):
+    monkeypatch.delenv("NOT_SET_HERE", raising=False)
+    monkeypatch.setattr("monitor.app.run", _on_plain_asyncio)
+    monkeypatch.setattr("monitor.logs.configure", lambda *_: None)
+    config = home('bearer_token = { env = "NOT_SET_HERE" }\n\n[web]\nlisten = "127.0.0.1:0"\n')
+    assert tillwatch("-c", config, "check-config").code == 0
+    answer = tillwatch("-c", config, "run")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == 'tillwatch: probe "home": bearer_token: the environment variable NOT_SET_HERE is not set\n'
+    assert not (tmp_path / "state").exists()
+
+
+def _on_plain_asyncio(config):
+    from monitor.app import Daemon
+
+    async def main():
+        await Daemon(config).run()
+
+    asyncio.run(main())
+
+
+def test_run_refuses_what_check_config_refuses_with_the_same_words(tillwatch, home):
+    config = home("intervall = 3\n")
+    checked, started = tillwatch("-c", config, "check-config"), tillwatch("-c", config, "run")
+    assert started.code == 2
+    assert started.err.splitlines()[0] == checked.err.splitlines()[0]
+
+
+def test_a_secret_is_read_from_a_file_beside_the_configuration_or_from_systemd(home, tmp_path, monkeypatch):
+    (tmp_path / "token.txt").write_text("from file\n")
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "ci").write_text("from systemd\n")
+    config = load(home('bearer_token = { file = "token.txt" }\n\n[[token]]\nname = "ci"\nvalue = { credential = "ci" }\n'))
+    assert config.warnings == ('token "ci": value: credential ci: no CREDENTIALS_DIRECTORY (not started by systemd?)',)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    assert {where: secret.reveal() for where, secret in secrets(config)} == {
+        'probe "home": bearer_token': "from file", 'token "ci": value': "from systemd"}
+
+
+def test_every_documented_key_that_exists_now_is_accepted(home, tmp_path):
+    config = load(home(_EVERYTHING, mode=0o600))
+    probe = config.probe[0]
+    assert (probe.interval, probe.timeout, probe.confirm, probe.recheck) == (0.25, 0.2, 60.0, 10.0)
+    assert probe.expect.json_ == {"status.indicator": "none", "ok": True, "items.0.price": 9.5}
+    assert probe.max_body == 2_000_000
+    assert probe.margin.success == 0.2
+    assert config.update.observe == 1800.0
+    assert config.web.tls.cert_file == tmp_path / "tls.crt"
+    assert config.daemon.state_dir == tmp_path / "state"
+    assert config.token[0].scopes == ("read", "update", "operate", "admin")
+
+
+_EVERYTHING = """
+interval = "250ms"
+timeout = "200ms"
+failures = 2
+of = 2
+confirm = "1m"
+recheck = "10s"
+urgency = "ticket"
+critical = true
+means = "customers cannot pay"
+margin = { success = 0.20, p50 = 0.5, p95 = 1 }
+method = "POST"
+headers = { Accept-Language = "de", X-Api-Key = { env = "KEY" } }
+body = "{}"
+basic_auth = { username = "x", password = "y" }
+follow_redirects = false
+max_redirects = 0
+ip_family = "ipv4"
+connect_to = "10.0.0.5:443"
+max_body = "2MB"
+tls = { ca_file = "ca.pem", cert_file = "c.pem", key_file = "k.pem", server_name = "shop.example", insecure_skip_verify = false, min_days_left = 14 }
+
+[probe.expect]
+status = [200, 201]
+body_contains = ["a"]
+body_not_contains = "b"
+body_matches = ['c+']
+header_matches = { Server = "nginx" }
+json = { status = { indicator = "none" }, ok = true, "items.0.price" = 9.5 }
+final_url = "https://shop.example/*"
+content_type = "application/json"
+max_duration = "150ms"
+
+[daemon]
+state_dir = "state"
+log_format = "json"
+retention = "14d"
+max_concurrency = { http = 10, browser = 2, other = 3 }
+
+[web]
+listen = "0.0.0.0:9464"
+tls = { cert_file = "tls.crt", key_file = "tls.key" }
+url = "https://tillwatch.example"
+
+[[token]]
+name = "ci"
+value = { env = "TOKEN" }
+scopes = ["read", "update", "operate", "admin"]
+
+[[receiver]]
+name = "am"
+kind = "alertmanager"
+peers = ["http://127.0.0.1:9093"]
+on = ["outage", "regression", "update", "monitor_fault", "announcement"]
+urgency = "ticket"
+
+[update]
+baseline = "14d"
+warm_up = "2m"
+observe = "30m"
+attribute_for = "7d"
+expire_after = "2h"
+interval_factor = 1
+bursts_per_day = 0
+false_alarm_rate = 0.05
+shadow_until = "2026-12-24"
+margin = { success = 0.05, p50 = 0.20, p95 = 0.30 }
+"""
+
+
+def test_a_probe_overrides_the_defaults_and_inherits_the_rest(written):
+    config = load(written(
+        '[shop]\nname = "s"\nurl = "https://s.example"\n[defaults]\ninterval = "20s"\nof = 10\nurgency = "ticket"\n'
+        '[[probe]]\nname = "a"\nkind = "http"\nurl = "https://s.example/"\n'
+        '[[probe]]\nname = "b"\nkind = "http"\nurl = "https://s.example/"\ninterval = "1m"\nurgency = "page"\n'))
+    assert [(p.interval, p.timeout, p.of, p.urgency) for p in config.probe] == [(20.0, 10.0, 10, "ticket"), (60.0, 10.0, 10, "page")]
+
+
+def test_a_listener_on_loopback_needs_no_certificate(home):
+    for address in ("127.0.0.1:9464", "localhost:9464", "[::1]:9464", "127.8.8.8:1"):
+        assert load(home(f'\n[web]\nlisten = "{address}"\n')).web.listen == address
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(home):
+    text = home('timout = "5s"\n').read_bytes().replace(b"\n", b"\r\n")
+    path = home()
+    path.write_bytes(b"\xef\xbb\xbf" + text)
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    assert [(p.line, p.path) for p in error.value.problems] == [(9, "probe[0].timout")]
+
+
+def test_a_canary_beside_its_control_cohort_is_accepted(home):
+    extra = '\n[[probe]]\nname = "canary"\nkind = "http"\nurl = "https://shop.example/"\ncohort = "canary"\nconnect_to = "10.0.0.5:443"\n'
+    assert [p.cohort for p in load(home(extra)).probe] == ["", "canary"]
+
+
+def test_settings_are_frozen(home):
+    config = load(home())
+    with pytest.raises(ValueError, match="frozen"):
+        config.probe[0].interval = 1.0
+
+
+def test_the_interfaces_own_name_for_the_daemon_url_is_the_listener(home):
+    assert load(home('\n[web]\nlisten = "127.0.0.1:7777"\n')).web.base == "http://127.0.0.1:7777"
+
+
+def test_every_kind_of_probe_has_what_every_probe_has():
+    for kind in PROBES:
+        assert {"name", "kind", "interval", "timeout", "failures", "of", "confirm", "recheck", "urgency", "critical", "control", "cohort", "margin"} \
+            <= probe_model(kind).model_fields.keys(), kind
+
+
+def test_the_line_of_each_problem_is_right_wherever_its_table_stands(home):
+    """One wrong key at the end of each of many probes."""
+    probes = "".join(f'\n[[probe]]\nname = "p{i}"\nkind = "http"\nurl = "https://shop.example/{i}"\nwrong{i} = 1\n' for i in range(50))
+    path = home(probes)
+    lines = path.read_text().splitlines()
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    assert len(error.value.problems) == 50
+    for problem in error.value.problems:
+        assert re.match(rf"{problem.path.split('.')[1]} = 1", lines[problem.line - 1])
+
+
+def test_a_thousand_probes_are_read_in_a_moment(home, benchmark_seconds=3.0):
+    import time
+    probes = "".join(f'\n[[probe]]\nname = "p{i}"\nkind = "http"\nurl = "https://shop.example/{i}"\nexpect = {{ status = [200] }}\n' for i in range(1000))
+    path, begun = home(probes), time.process_time()
+    assert len(load(path).probe) == 1001
+    assert time.process_time() - begun < benchmark_seconds
+
+
+def test_schema_is_printed_without_a_configuration(tillwatch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = tillwatch("check-config", "--schema")
+    assert answer.code == 0
+    assert json.loads(answer.out) == schema()
