@@ -57,7 +57,7 @@ def serve(folder: Path, *, log: bool = False) -> subprocess.Popen[bytes]:
     (folder / "www" / "page.html").write_text(f"<html><title>Shop</title>{'x' * 980}{NEEDLE}</html>")
     listens = "\n".join(f"listen 127.0.0.1:{PLAIN + i} backlog=4096; listen 127.0.0.1:{TLS + i} ssl backlog=4096;" for i in range(PORTS))
     temporary = "\n".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    access = f"log_format when '$msec $uri'; access_log {folder}/access.log when buffer=64k flush=1s;" if log else "access_log off;"
+    access = f"log_format when '$msec $request_uri'; access_log {folder}/access.log when buffer=64k flush=1s;" if log else "access_log off;"
     (folder / "nginx.conf").write_text(f"""
 daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log; events {{ worker_connections 4096; }}
 http {{

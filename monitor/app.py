@@ -75,12 +75,15 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.set_exception_handler(self._unexpected)
-        async with AsyncExitStack() as rooms:
-            await self._enter(rooms)
-            gc.collect()
-            gc.freeze()
-            await self._until_stopped()
-            log.info("stopping")
+        try:
+            async with AsyncExitStack() as rooms:
+                await self._enter(rooms)
+                gc.collect()
+                gc.freeze()
+                await self._until_stopped()
+                log.info("stopping")
+        except BaseExceptionGroup as group:          # a room with a task group wraps what flies through it
+            raise _alone(group) from None
         if self._failure:
             raise self._failure
 
@@ -248,6 +251,13 @@ class Daemon:
 def _drop_old(connection: sqlite3.Connection, before: float) -> None:
     samples.drop_old(connection, before)
     outbox.drop_old(connection, before)
+
+
+def _alone(error: BaseException) -> BaseException:
+    """The error itself, when nothing else went wrong with it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _watched(probe: Probe) -> Watched:

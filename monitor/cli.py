@@ -179,7 +179,7 @@ def _act(name: str, help_text: str) -> None:
     @as_json
     @pass_context
     def act(context: Context, update_id: str, as_json: bool) -> None:
-        facts = context.client().post(f"/api/v1/updates/{update_id}/{name}")
+        facts = context.client().post(api.update_path(update_id, f"/{name}"))
         show(facts) if as_json else click.echo(f"{facts['id']}: {facts['status']}")
 
 
@@ -195,7 +195,7 @@ _act("cancel", "Say that the update did not take place.")
 @pass_context
 def next_phase(context: Context, name: str, update_id: str, as_json: bool) -> None:
     """Say that the update is in its next phase, NAME."""
-    facts = context.client().post(f"/api/v1/updates/{update_id}/phase", {"name": name})
+    facts = context.client().post(api.update_path(update_id, "/phase"), {"name": name})
     show(facts) if as_json else click.echo(f"{facts['id']}: phase {facts['phase']}")
 
 
@@ -216,7 +216,7 @@ def list_updates(context: Context, as_json: bool) -> None:
 def status(context: Context, update_id: str, as_json: bool) -> None:
     """Show phase, verdict, and the evidence of every signal."""
     from monitor import terminal
-    facts = context.client().get(f"/api/v1/updates/{update_id}")
+    facts = context.client().get(api.update_path(update_id))
     show(facts) if as_json else terminal.status(facts)
 
 
@@ -239,9 +239,13 @@ def gate(context: Context, update_id: str, timeout: str, on_inconclusive: str, o
 def report(context: Context, update_id: str, output: str | None) -> None:
     """Write the post-mortem of an update as one self-contained file."""
     found = context.client()
-    id_ = found.get(f"/api/v1/updates/{update_id}")["id"]
+    id_ = found.get(api.update_path(update_id))["id"]
     path = Path(output or f"update-{id_}.html")
-    path.write_text(found.text(f"/api/v1/updates/{id_}/report?format={'md' if path.suffix == '.md' else 'html'}"), encoding="utf-8")
+    text = found.text(api.update_path(id_, f"/report?format={'md' if path.suffix == '.md' else 'html'}"))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(api.USAGE, f"cannot write {path}: {error.strerror}") from None
     click.echo(str(path))
 
 

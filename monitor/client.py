@@ -1,5 +1,7 @@
 """The daemon's API as the command line uses it; each failure carries the exit code that it means."""
 
+import http.client
+import ipaddress
 import json
 import os
 import ssl
@@ -7,9 +9,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 BAD, USAGE, REFUSED, INCONCLUSIVE, UNREACHABLE, UNAUTHORISED, WRONG_PHASE, UNEXPECTED, TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 5, 6, 7, 70, 124, 130
-_CODES = {400: USAGE, 401: UNAUTHORISED, 403: UNAUTHORISED, 404: WRONG_PHASE, 409: WRONG_PHASE, 422: REFUSED, 503: UNREACHABLE}
+_CODES = {400: USAGE, 401: UNAUTHORISED, 403: UNAUTHORISED, 404: WRONG_PHASE, 409: WRONG_PHASE, 422: REFUSED, 502: UNREACHABLE, 503: UNREACHABLE, 504: UNREACHABLE}
 _SECONDS = 60.0           # freezing the baselines of a thousand probes takes a while
 
 
@@ -26,11 +29,14 @@ class Client:
 
     def __init__(self, url: str, token: str, ca_file: Path | None = None) -> None:
         self._url, self._token = url.rstrip("/"), token
-        self._tls = ssl.create_default_context(cafile=ca_file) if url.startswith("https:") else None
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})] if _is_loopback(url) else []
+        if url.startswith("https:"):
+            handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca_file)))
+        self._opener = urllib.request.build_opener(*handlers)
 
     def get(self, path: str) -> Any:
         """The JSON document at `path`."""
-        return json.loads(self._call("GET", path))
+        return self._json(self._call("GET", path))
 
     def text(self, path: str) -> str:
         """The text at `path`."""
@@ -38,20 +44,40 @@ class Client:
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """The JSON answer to a change."""
-        return json.loads(self._call("POST", path, json.dumps(body or {}).encode()))
+        return self._json(self._call("POST", path, json.dumps(body or {}).encode()))
+
+    def _json(self, answer: bytes) -> Any:
+        try:
+            return json.loads(answer)
+        except ValueError:
+            raise CommandError(UNREACHABLE, f"what answers at {self._url} is no Tillwatch") from None
 
     def _call(self, method: str, path: str, body: bytes | None = None) -> bytes:
         request = urllib.request.Request(self._url + path, data=body, method=method, headers={"Content-Type": "application/json"})  # noqa: S310 - http(s) only, checked in the CLI
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
-            with urllib.request.urlopen(request, timeout=_SECONDS, context=self._tls) as answer:  # noqa: S310 - see above
+            with self._opener.open(request, timeout=_SECONDS) as answer:
                 return bytes(answer.read())
         except urllib.error.HTTPError as error:
             raise CommandError(_CODES.get(error.code, UNEXPECTED), _detail(error)) from None
-        except (urllib.error.URLError, OSError) as error:
+        except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise CommandError(UNREACHABLE, f"no Tillwatch answers at {self._url}: {reason}") from None
+
+
+def update_path(id_: str, rest: str = "") -> str:
+    """Where the API has an update, whatever the identifier is made of."""
+    return f"/api/v1/updates/{quote(id_, safe='')}{rest}"
+
+
+def _is_loopback(url: str) -> bool:
+    """A proxy of the environment is for other hosts; this one's token is not for it to see."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _detail(error: urllib.error.HTTPError) -> str:
@@ -63,7 +89,7 @@ def _detail(error: urllib.error.HTTPError) -> str:
 
 def token_for(state_dir: Path | None) -> str:
     """$TILLWATCH_TOKEN, else the token that the daemon keeps for the command line of its own host, else ""."""
-    if token := os.environ.get("TILLWATCH_TOKEN"):
+    if token := os.environ.get("TILLWATCH_TOKEN", "").strip():
         return token
     try:
         return (state_dir / "token").read_text(encoding="ascii").strip() if state_dir else ""

@@ -369,10 +369,10 @@ def schema() -> dict[str, Any]:
         properties[name] = {"type": "array", "items": {"anyOf": [references[model, "validation"] for model in models]}}
     definitions = shared["$defs"]
     definitions["DaemonSettings"]["required"] = []          # `load` knows a default for state_dir
-    return _standard({
+    return cast("dict[str, Any]", _standard({
         "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tillwatch configuration", "type": "object",
         "properties": properties, "required": ["shop", "probe"], "additionalProperties": False, "$defs": definitions,
-    })
+    }))
 
 
 def _standard(part: Any) -> Any:

@@ -1,6 +1,7 @@
 """`tillwatch gate`: wait for a verdict and say it so that a CI job understands. It fails closed."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -51,7 +52,7 @@ def decide(verdict: dict[str, Any], *, lenient: bool) -> int | None:
 
 
 def _first(client: Client, id_: str) -> dict[str, Any]:
-    return dict(client.get(f"/api/v1/updates/{id_}/verdict"))
+    return dict(client.get(api.update_path(id_, "/verdict")))
 
 
 def _again(client: Client, id_: str) -> dict[str, Any]:
@@ -102,10 +103,15 @@ def _json(verdict: dict[str, Any], code: int) -> str:
 
 
 def _junit(verdict: dict[str, Any], code: int) -> str:
-    name = quoteattr(f"update {verdict['version']}")
-    problem = "" if code == 0 else f"<failure message={quoteattr(_word(verdict, code))}>{escape(verdict['sentence'])}</failure>"
+    name = quoteattr(_xml(f"update {verdict['version']}"))
+    problem = "" if code == 0 else f"<failure message={quoteattr(_word(verdict, code))}>{escape(_xml(verdict['sentence']))}</failure>"
     return (f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuite name="tillwatch" tests="1" failures="{int(code != 0)}">'
             f'<testcase classname="tillwatch.gate" name={name}>{problem}</testcase></testsuite>')
+
+
+def _xml(text: str) -> str:
+    """Without the characters that XML 1.0 cannot hold."""
+    return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
 def _github(verdict: dict[str, Any], code: int) -> str:

@@ -32,7 +32,7 @@ log = structlog.get_logger()
 IDLE_SECONDS = 1.0          # expiry and silence are looked at this often; samples wake the watch at once
 RECENT = 200                # newest runs per target kept for "back to normal"
 LOOK_BACK = 3600.0          # s of runs after a regression that a restart looks at, for "back to normal"
-RULING_SHARE = 20           # a ruling that takes t is made at most every 20 t
+RULING_SHARE = 100         # a ruling that takes t is made at most every 100 t, unless there is an alarm
 TELL_SECONDS = 60.0         # a ruling is stored this often while nothing changes
 
 
@@ -95,6 +95,7 @@ class Watch:
         self._open: dict[str, _Open] = {}
         self._known: list[Update] = []               # the newest first; for attribution
         self._cursor = 0                             # the last sample row that was looked at
+        self._muted = False
         self._woken = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -364,7 +365,10 @@ class Watch:
             self._pace.relax()
 
     def _mark_muted(self) -> None:
-        self._exporter.muted(self.muted(self._clock.now()))
+        muted = self.muted(self._clock.now())
+        if muted != self._muted:
+            self._muted = muted
+            self._exporter.muted(muted)
 
 
 def _act(update: Update, act: str, detail: str, now: float) -> Update | Refusal:

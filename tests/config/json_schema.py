@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict, "null": type(None)}
-_SAYING_NOTHING = {"title", "description", "default", "examples", "$schema", "$defs"}
+_SAYING_NOTHING = {"title", "description", "default", "examples", "$schema", "$defs", "format", "writeOnly"}
 
 
 def faults(schema: dict[str, Any], value: Any, root: dict[str, Any], at: str = "") -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Every refused configuration is a file in refused/, with what `tillwatch check-config` says of it beside it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,9 @@ def test_every_refused_config_has_its_words_and_no_words_are_left_over():
 
 
 def test_no_message_speaks_python():
-    jargon = ("Input should", "String should", "Tuple", "function-before", "literal[", "regex", "NoneType", "dict", "pydantic", "validat", "Traceback")
+    jargon = (r"Input should", "String should", "Tuple", "function-before", r"literal\[", r"\bNone", r"\bdict", "pydantic", "[Vv]alidat", "Traceback")
     said = "\n".join(path.with_suffix(".txt").read_text(encoding="utf-8") for path in REFUSED)
-    assert [word for word in jargon if word in said] == []
+    assert [word for word in jargon if re.search(word, said)] == []
 
 
 def test_problems_come_in_the_order_of_the_file():

@@ -1,5 +1,6 @@
 """Where in its interval a probe starts."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from virtual_time import START, Bench, job
+from virtual_time import START, Bench, job, jump
 
 from monitor.scheduler import SLOT_PROBES, SLOT_SECONDS, Concurrency, phase, slot_width
 
@@ -56,7 +57,7 @@ def test_slots_are_narrower_for_more_probes_but_never_wider_than_a_few_milliseco
 async def test_a_thousand_probes_do_not_start_together():
     jobs = [job(f"p{i}", heavy=i % 2 == 0) for i in range(1000)]
     async with Bench(jobs) as bench:
-        await _pass(30.0)
+        await asyncio.sleep(30.0)
     per_second = Counter(int(at - START) for at, _ in bench.starts)
     assert len(bench.starts) == 1000
     assert max(per_second.values()) < 70
@@ -66,7 +67,7 @@ async def test_a_thousand_probes_do_not_start_together():
 async def test_plain_probes_share_their_wake_ups():
     """1000 plain probes every second: about SLOT_PROBES of them start in one turn of the loop."""
     async with Bench([job(f"p{i}", interval=1.0, timeout=0.5) for i in range(1000)], takes=lambda _n: 0.0) as bench:
-        await _pass(1.0)
+        await asyncio.sleep(1.0)
     turns = Counter(turn for turn, _ in bench.turns)
     assert len(bench.turns) == 1000
     assert len(turns) < 400
@@ -76,8 +77,8 @@ async def test_plain_probes_share_their_wake_ups():
 async def test_a_heavy_probe_starts_alone_in_its_turn_even_when_many_are_due_at_once():
     jobs = [job(f"h{i}", heavy=True) for i in range(200)]
     async with Bench(jobs, limits=Concurrency(http=1000), takes=lambda _n: 1.0) as bench:
-        bench.scheduler._loop.now += 30.0                      # all are due
-        await _pass(0.5)
+        jump(30.0)                                             # all are due
+        await asyncio.sleep(0.5)
     turns = Counter(turn for turn, _ in bench.turns)
     assert len(bench.turns) == 200
     assert set(turns.values()) == {1}
@@ -86,15 +87,10 @@ async def test_a_heavy_probe_starts_alone_in_its_turn_even_when_many_are_due_at_
 async def test_ten_thousand_jobs_start_and_run():
     jobs = [job(f"p{i}", interval=60.0, heavy=i % 10 == 0) for i in range(10_000)]
     async with Bench(jobs, limits=Concurrency(http=10_000)) as bench:
-        await _pass(60.2)
+        await asyncio.sleep(60.2)
     runs = Counter(name for _, name in bench.starts)
     assert len(runs) == 10_000
     assert bench.missed == []
-
-
-async def _pass(seconds: float) -> None:
-    import asyncio
-    await asyncio.sleep(seconds)
 
 
 @pytest.mark.parametrize("more", [1, 100])

@@ -16,11 +16,11 @@ def at(name="home", **settings):
     return phase(job(name, **settings), 0.02)
 
 
-async def test_runs_keep_their_interval_for_a_day_without_drift():
+async def test_runs_keep_their_interval_for_hours_without_drift():
     async with Bench([job(interval=0.7, timeout=0.5)], takes=lambda _n: 0.013) as bench:
-        await asyncio.sleep(86_400)
+        await asyncio.sleep(7200)
     starts = [s for s, _ in bench.starts]
-    assert len(starts) == math.ceil((86_400 - at(interval=0.7)) / 0.7)
+    assert len(starts) == math.ceil((7200 - at(interval=0.7)) / 0.7)
     assert max(abs(s - START - at(interval=0.7) - n * 0.7) for n, s in enumerate(starts)) < 1e-3
     assert bench.missed == []
     assert {s.trigger for s in bench.samples} == {Trigger.SCHEDULED}
@@ -99,11 +99,11 @@ async def awaiting_something_cancelled(_target):
 async def test_a_probe_that_raises_is_broken_internal_and_the_scheduler_lives_on(run):
     async with Bench([job()], run=run, again=lambda _s: False) as bench:
         failed = asyncio.create_task(bench.scheduler.failed())
-        await asyncio.sleep(300)
+        await asyncio.sleep(60)
         assert not failed.done()
         failed.cancel()
     assert {(s.outcome, s.reason, s.probe) for s in bench.samples} == {(Outcome.BROKEN, "internal", "home")}
-    assert len(bench.samples) == 10
+    assert len(bench.samples) == 2
 
 
 async def test_an_accept_that_raises_ends_the_daemon():
