@@ -74,6 +74,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("SIGHUP ignored: a reload needs a restart so far"))
         loop.set_exception_handler(self._unexpected)
         try:
             async with AsyncExitStack() as rooms:
@@ -251,6 +252,7 @@ class Daemon:
 def _drop_old(connection: sqlite3.Connection, before: float) -> None:
     samples.drop_old(connection, before)
     outbox.drop_old(connection, before)
+    connection.execute("PRAGMA incremental_vacuum(500)").fetchall()      # pages; the file shrinks in small bites too
 
 
 def _alone(error: BaseException) -> BaseException:

@@ -12,7 +12,10 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 BAD, USAGE, REFUSED, INCONCLUSIVE, UNREACHABLE, UNAUTHORISED, WRONG_PHASE, UNEXPECTED, TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 5, 6, 7, 70, 124, 130
-_CODES = {400: USAGE, 401: UNAUTHORISED, 403: UNAUTHORISED, 404: WRONG_PHASE, 409: WRONG_PHASE, 422: REFUSED, 502: UNREACHABLE, 503: UNREACHABLE, 504: UNREACHABLE}
+_CODES = {
+    400: USAGE, 401: UNAUTHORISED, 403: UNAUTHORISED, 404: WRONG_PHASE, 409: WRONG_PHASE, 422: REFUSED,
+    502: UNREACHABLE, 503: UNREACHABLE, 504: UNREACHABLE,       # also what a reverse proxy says while the daemon restarts
+}
 _SECONDS = 60.0           # freezing the baselines of a thousand probes takes a while
 
 

@@ -8,17 +8,21 @@ from datetime import UTC, datetime
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"   # Crockford's base 32, in lower case
 
 
+def _steady() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Clock:
-    """The wall clock as it was when the daemon started, moved on by the monotonic one.
+    """The wall clock as it was when the daemon started, moved on by one that only goes forward, also while suspended.
 
     A step of the system clock therefore never shortens or lengthens a duration. `now()` is Unix time in s.
     """
 
     def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+        self._offset = time.time() - _steady()
 
     def now(self) -> float:
-        return self._offset + time.monotonic()
+        return self._offset + _steady()
 
 
 @dataclass

@@ -179,7 +179,7 @@ class Scheduler:
         fast = entry.job.fast
         steps = math.ceil((entry.due - after) / fast - 1e-6) - 1
         due = entry.due - steps * fast
-        if steps > 0 and due != entry.burst_due:
+        if steps > 0:
             entry.burst_due = due
             self._push(due, Trigger.BURST, entry)
 
@@ -274,7 +274,7 @@ class Scheduler:
             if _cancelled():
                 raise
             if deadline.expired() and isinstance(error, TimeoutError):
-                return Sample(probe=probe, device=device, cohort=cohort, outcome=Outcome.BROKEN, reason="overdue", seconds=job.timeout)
+                return Sample(probe=probe, device=device, cohort=cohort, outcome=Outcome.BROKEN, reason="deadline", seconds=job.timeout)
             log.exception("probe raised", probe=probe)
             return Sample(probe=probe, device=device, cohort=cohort, outcome=Outcome.BROKEN, reason="internal")
 

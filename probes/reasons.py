@@ -37,10 +37,9 @@ REASONS: dict[str, str] = {
     "settings": "a secret, certificate or key file that the probe needs cannot be read",
     "internal": "an error in Tillwatch itself",
     "deadline": "the run did not end by itself and was stopped by the scheduler",
-    "overdue": "the run could not be started in time",
 }
 
-OURS = frozenset({"challenged", "local_resources", "local_network", "settings", "internal", "deadline", "overdue"})
+OURS = frozenset({"challenged", "local_resources", "local_network", "settings", "internal", "deadline"})
 
 
 def outcome(reason: str) -> Outcome:

@@ -1,6 +1,6 @@
 """A signed webhook, as Standard Webhooks 1.0.0 says (https://www.standardwebhooks.com).
 
-The body is {"type": "incident.firing" | "incident.resolved" | "test", "timestamp": …, "data": {…}}; docs/receivers.md has
+The body is {"type": "incident.firing" | "incident.resolved" | "test", "timestamp": …, "data": {…}}; docs/alerts.md has
 every field of `data`. `webhook-id` stays the same over all attempts.
 """
 

@@ -74,7 +74,8 @@ class Api:
             web.get("/api/v1/incidents", self.incidents), web.get("/api/v1/incidents/{id}", self.incident),
             web.get("/api/v1/updates", self.updates), web.post("/api/v1/updates", self.start),
             web.get("/api/v1/updates/{id}", self.update), web.get("/api/v1/updates/{id}/verdict", self.verdict),
-            web.get("/api/v1/updates/{id}/report", self.report), web.post("/api/v1/updates/{id}/{act:phase|finish|rollback|cancel}", self.act),
+            web.get("/api/v1/updates/{id}/report", self.report), web.get("/updates/{id}", self.report),
+            web.get("/incidents/{id}", self.incident), web.post("/api/v1/updates/{id}/{act:phase|finish|rollback|cancel}", self.act),
         ]
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:

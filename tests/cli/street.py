@@ -196,7 +196,7 @@ def stub(status: int, body: bytes, kind: str = "application/problem+json") -> It
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815 - the base class names it so
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
             """Nothing on the terminal."""

@@ -5,9 +5,10 @@ import re
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import click
 import pytest
 from street import Done, Street, answers, command, environment, free_port, process, stub, till, until
 
-from monitor.cli import main_group
+from monitor.cli import main, main_group
 
 pytestmark = pytest.mark.timeout(120)
 PROBLEM = json.dumps({"detail": "not today"}).encode()
@@ -29,14 +30,15 @@ def verbs(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str,
 
 
 VERBS = list(verbs(main_group))
+Here = Callable[..., Done]
 
 
 @pytest.fixture
-def opened(shop: Street) -> Iterator[str]:
+def opened(again: Here) -> Iterator[str]:
     """An update that is open, cancelled after the test."""
-    id_ = shop.till("update", "start", "1.1").out.strip()
+    id_ = again("update", "start", "1.1").out.strip()
     yield id_
-    shop.till("update", "cancel", id_)
+    again("update", "cancel", id_)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,32 @@ def regressed(shop: Street, passed: dict[str, Any]) -> dict[str, Any]:
     return dict(done.json)
 
 
+
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Here:
+    """The same program, run in this process: what takes no daemon need not wait for Python to start."""
+    def run(*words: str, **env: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["tillwatch", *words])
+        monkeypatch.chdir(tmp_path)
+        for name in ("TILLWATCH_URL", "TILLWATCH_TOKEN", "TILLWATCH_CONFIG"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as left:
+            main()
+        told = capsys.readouterr()
+        return Done(int(left.value.code or 0), told.out, told.err)
+    return run
+
+
+@pytest.fixture
+def again(here: Here, shop: Street) -> Here:
+    """The same against the daemon, for a second look."""
+    return lambda *words: here(*words, **shop.address)
+
+
 # ---- help and usage, without a daemon
 
 
@@ -90,8 +118,8 @@ def test_help_names_all_verbs_and_all_exit_codes() -> None:
     ["nonsense"], ["update"], ["update", "start"], ["gate", "--output", "yaml"], ["probe"], ["-c", "nowhere.toml", "update", "list"],
     ["--url", "ftp://x", "update", "list"],
 ], ids=" ".join)
-def test_wrong_usage_is_2_and_says_so_on_stderr(words: list[str], tmp_path: Path) -> None:
-    done = till(*words, cwd=tmp_path)
+def test_wrong_usage_is_2_and_says_so_on_stderr(words: list[str], here: Here) -> None:
+    done = here(*words)
     assert (done.code, done.out) == (2, "")
     assert done.err
     assert "Traceback" not in done.err
@@ -136,7 +164,8 @@ secret = "{shop.inbox.secret}"
     return path
 
 
-@pytest.mark.parametrize(("name", "code", "outcome", "reason"), [("good", 0, "ok", ""), ("bad", 1, "failed", "status"), ("ours", 4, "broken", "settings")])
+@pytest.mark.parametrize(("name", "code", "outcome", "reason"), [
+    ("good", 0, "ok", ""), ("bad", 1, "failed", "status"), ("ours", 4, "broken", "settings")])
 def test_a_probe_says_whose_doing_it_is(lone: Path, name: str, code: int, outcome: str, reason: str) -> None:
     done = till("-c", str(lone), "probe", name, "--json")
     assert done.code == code, done.err
@@ -146,13 +175,13 @@ def test_a_probe_says_whose_doing_it_is(lone: Path, name: str, code: int, outcom
         assert done.json["facts"]["status_code"] == 200
 
 
-def test_a_probe_is_shown_to_people_too(lone: Path) -> None:
-    done = till("-c", str(lone), "probe", "bad")
+def test_a_probe_is_shown_to_people_too(lone: Path, here: Here) -> None:
+    done = here("-c", str(lone), "probe", "bad")
     assert (done.code, done.out.splitlines()[0].startswith("bad: failed (status) in ")) == (1, True)
 
 
-def test_a_probe_that_is_not_there_is_2_and_the_others_are_named(lone: Path) -> None:
-    done = till("-c", str(lone), "probe", "goood")
+def test_a_probe_that_is_not_there_is_2_and_the_others_are_named(lone: Path, here: Here) -> None:
+    done = here("-c", str(lone), "probe", "goood")
     assert (done.code, done.out) == (2, "")
     assert "good, bad, ours" in done.err
 
@@ -169,12 +198,12 @@ def test_a_drill_goes_through_one_receiver(lone: Path, shop: Street) -> None:
     assert (message["type"], message["data"]["drill"]) == ("test", True)
 
 
-def test_a_receiver_that_does_not_answer_is_1(lone: Path, shop: Street) -> None:
-    done = till("-c", str(lone), "test-alert", "dead")
+def test_a_receiver_that_does_not_answer_is_1(lone: Path, shop: Street, here: Here) -> None:
+    done = here("-c", str(lone), "test-alert", "dead")
     assert done.code == 1
     assert done.out.startswith("dead (webhook): not delivered: ")
     assert shop.inbox.secret not in done.out + done.err
-    done = till("-c", str(lone), "test-alert", "nobody")
+    done = here("-c", str(lone), "test-alert", "nobody")
     assert (done.code, "phone, dead" in done.err) == (2, True)
 
 
@@ -215,7 +244,6 @@ def test_the_daemon_stops_in_order_within_ten_seconds(shop: Street, tmp_path: Pa
     log = tmp_path / "daemon.log"
     with process(command("-c", str(copied(shop, tmp_path, daemon=port)), "run"), log) as daemon:
         until(lambda: b'"ready"' in log.read_bytes())
-        until(lambda: (tmp_path / "state" / "token").exists())
         begun = time.monotonic()
         daemon.send_signal(number)
         assert daemon.wait(15) == 0
@@ -245,18 +273,18 @@ def copied(shop: Street, directory: Path, daemon: int | None = None, state: Path
 # ---- the gate
 
 
-def test_a_good_update_passes_the_gate(shop: Street, passed: dict[str, Any]) -> None:
+def test_a_good_update_passes_the_gate(again: Here, passed: dict[str, Any]) -> None:
     assert (passed["verdict"], passed["pass"], passed["exit_code"], passed["status"]) == ("pass", True, 0, "closed")
     assert passed["sentence"].startswith("No harm seen in ")
-    table = shop.till("gate", passed["id"])
+    table = again("gate", passed["id"])
     assert table.code == 0
     assert table.out.startswith(f"{passed['id']} (1.1): pass\nNo harm seen in ")
-    suite = ET.fromstring(shop.till("gate", passed["id"], "--output", "junit").out)
+    suite = ET.fromstring(again("gate", passed["id"], "--output", "junit").out)
     assert (suite.get("failures"), suite[0].get("name"), len(suite[0])) == ("0", "update 1.1", 0)
-    assert shop.till("gate", passed["id"], "--output", "github").out.startswith("::notice title=Tillwatch%3A pass::No harm seen")
+    assert again("gate", passed["id"], "--output", "github").out.startswith("::notice title=Tillwatch%3A pass::No harm seen")
 
 
-def test_a_bad_update_does_not(shop: Street, regressed: dict[str, Any]) -> None:
+def test_a_bad_update_does_not(shop: Street, again: Here, regressed: dict[str, Any]) -> None:
     assert (regressed["verdict"], regressed["pass"], regressed["exit_code"]) == ("regression", False, 1)
     assert "pay" in regressed["sentence"]
     junit = shop.till("gate", regressed["id"], "--output", "junit", "--on-inconclusive", "pass")
@@ -264,29 +292,29 @@ def test_a_bad_update_does_not(shop: Street, regressed: dict[str, Any]) -> None:
     (failure,) = ET.fromstring(junit.out)[0]
     assert failure.get("message") == "regression"
     assert "*pay* failed" in (failure.text or ""), "the numbers may have grown since"
-    github = shop.till("gate", regressed["id"], "--output", "github")
+    github = again("gate", regressed["id"], "--output", "github")
     assert (github.code, github.out.startswith("::error title=Tillwatch%3A regression::"), github.out.count("\n")) == (1, True, 1)
 
 
-def test_a_bad_update_makes_one_page_and_one_all_clear(shop: Street, regressed: dict[str, Any]) -> None:
+def test_a_bad_update_makes_one_page_and_one_all_clear(shop: Street, again: Here, regressed: dict[str, Any]) -> None:
     types = [m["type"] for m in shop.inbox.messages]
     assert types == ["incident.firing", "incident.resolved"]
     assert len({m["data"]["incident"] for m in shop.inbox.messages}) == 1
-    listed = shop.till("incidents", "--all", "--json").json
+    listed = again("incidents", "--all", "--json").json
     (incident,) = [i for i in listed if i["update"] == regressed["id"]]
     assert (incident["kind"], incident["resolved"] is not None) == ("regression", True)
     table = shop.till("incidents", "--all")
     assert re.search(rf"{incident['id']} +regression +page ", table.out)
-    assert incident["id"] not in shop.till("incidents").out
-    assert shop.till("incidents", "--json").json == []
+    assert incident["id"] not in again("incidents").out
+    assert again("incidents", "--json").json == []
 
 
 # ---- updates that are not judged to the end
 
 
-def test_an_update_is_started_moved_and_shown(shop: Street, opened: str) -> None:
+def test_an_update_is_started_moved_and_shown(shop: Street, opened: str, again: Here) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d-\d+", opened)
-    refused = shop.till("update", "start", "9.9")
+    refused = again("update", "start", "9.9")
     assert (refused.code, opened in refused.err, refused.out) == (7, True, "")
     moved = shop.locally("update", "phase", "wider")
     assert (moved.code, moved.out) == (0, f"{opened}: phase wider\n")
@@ -295,53 +323,53 @@ def test_an_update_is_started_moved_and_shown(shop: Street, opened: str) -> None
     assert status.out.startswith(f"{opened}  version 1.1  open, phase wider  verdict watching\n")
     assert "start by local admin" in status.out
     assert "phase by local admin  wider" in status.out
-    facts = shop.till("update", "status", opened, "--json").json
+    facts = again("update", "status", opened, "--json").json
     assert [a["act"] for a in facts["acts"]] == ["start", "phase"]
     assert {s["probe"] for s in facts["signals"]} == {"home", "pay"}
     listed = shop.till("update", "list")
     assert re.search(rf"^{opened} +1\.1 .* open +wider +watching +local admin", listed.out, re.MULTILINE)
-    assert shop.till("update", "list", "--json").json[0]["id"] == opened
+    assert again("update", "list", "--json").json[0]["id"] == opened
 
 
 @pytest.mark.parametrize("words", [
     ["update", "start", "2", "--expect-downtime", "soon"], ["update", "start", "2", "--link", "javascript:alert(1)"], ["update", "start", ""],
     ["update", "start", "2", "--change", "@1"],
 ], ids=" ".join)
-def test_a_start_that_makes_no_sense_is_2(shop: Street, words: list[str]) -> None:
-    done = shop.till(*words)
+def test_a_start_that_makes_no_sense_is_2(again: Here, words: list[str]) -> None:
+    done = again(*words)
     assert (done.code, done.out) == (2, ""), done.err
     assert done.err.startswith("tillwatch: ")
 
 
-def test_an_update_that_is_not_there_or_in_another_phase_is_7(shop: Street) -> None:
-    first = shop.till("update", "start", "1.1").out.strip()
+def test_an_update_that_is_not_there_or_in_another_phase_is_7(shop: Street, again: Here) -> None:
+    first = again("update", "start", "1.1").out.strip()
     assert shop.till("update", "cancel", first).out == f"{first}: cancelled\n"
     for words in (["update", "finish", first], ["update", "cancel", "a b/ü?c"], ["gate", "no such update"], ["report", "nobody"]):
-        done = shop.till(*words)
+        done = again(*words)
         assert (done.code, done.out) == (7, ""), (words, done.err)
 
 
-def test_an_inconclusive_or_cancelled_update_is_4_or_0_as_asked(shop: Street, regressed: dict[str, Any]) -> None:
-    first = shop.till("update", "start", "1.2").out.strip()
-    assert shop.till("update", "finish").out == f"{first}: observing\n"
-    second = shop.till("update", "start", "1.3").out.strip()
-    assert shop.till("update", "cancel").code == 0
+def test_an_inconclusive_or_cancelled_update_is_4_or_0_as_asked(shop: Street, again: Here, regressed: dict[str, Any]) -> None:
+    first = again("update", "start", "1.2").out.strip()
+    assert again("update", "finish").out == f"{first}: observing\n"
+    second = again("update", "start", "1.3").out.strip()
+    assert again("update", "cancel").code == 0
     for id_, word in ((first, "inconclusive"), (second, "cancelled")):
         done = shop.till("gate", id_)
         assert (done.code, done.out.splitlines()[0].endswith(f": {word}")) == (4, True), done.out
-        assert shop.till("gate", id_, "--on-inconclusive", "pass").code == 0
+        assert again("gate", id_, "--on-inconclusive", "pass").code == 0
 
 
-def test_a_gate_that_waits_too_long_is_124(shop: Street, opened: str) -> None:
+def test_a_gate_that_waits_too_long_is_124(shop: Street, again: Here, opened: str) -> None:
     done = shop.till("gate", opened, "--timeout", "300ms", "--output", "json")
     assert (done.code, done.json["exit_code"], done.json["verdict"]) == (124, 124, "watching")
-    assert "timed out while open; the verdict falls within" in shop.till("gate", "--timeout", "1ms").out
-    assert shop.till("gate", "--timeout", "soon").code == 2
+    assert "timed out while open; the verdict falls within" in again("gate", "--timeout", "1ms").out
+    assert again("gate", "--timeout", "soon").code == 2
 
 
 def test_a_gate_that_is_interrupted_is_130(shop: Street, opened: str) -> None:
-    waiting = subprocess.Popen(command("-c", str(shop.config), "gate", opened), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), text=True)
-    with waiting:
+    words = command("--url", shop.address["TILLWATCH_URL"], "gate", opened)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), text=True) as waiting:
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(2.0)
         waiting.send_signal(signal.SIGINT)
@@ -357,12 +385,13 @@ def test_no_daemon_is_5(shop: Street) -> None:
         assert f"no Tillwatch answers at {nobody}" in done.err
 
 
-@pytest.mark.parametrize(("status", "body", "code"), [(401, PROBLEM, 6), (403, PROBLEM, 6), (422, PROBLEM, 3), (503, PROBLEM, 5), (502, b"<h1>Bad gateway</h1>", 5),
-                                                     (200, b"<h1>It works!</h1>", 5), (200, b"", 5), (500, PROBLEM, 70)])
-def test_what_a_server_answers_has_its_exit_code(status: int, body: bytes, code: int, tmp_path: Path) -> None:
-    words = ["update", "start", "2"] if status == 422 else ["gate"]
+@pytest.mark.parametrize(("status", "body", "code"), [
+    (401, PROBLEM, 6), (403, PROBLEM, 6), (422, PROBLEM, 3), (502, b"<h1>Bad gateway</h1>", 5), (503, PROBLEM, 5), (504, b"", 5),
+    (200, b"<h1>It works!</h1>", 5), (200, b"", 5), (500, PROBLEM, 70)])
+@pytest.mark.parametrize("words", [["gate"], ["update", "start", "2"], ["update", "status", "x"]], ids=" ".join)
+def test_what_a_server_answers_has_its_exit_code(status: int, body: bytes, code: int, words: list[str], here: Here) -> None:
     with stub(status, body) as url:
-        done = till("--url", url, *words, cwd=tmp_path)
+        done = here("--url", url, *words)
     assert (done.code, done.out) == (code, ""), done.err
     assert "Traceback" not in done.err
     assert ("not today" in done.err) == (body == PROBLEM)
@@ -384,7 +413,7 @@ def test_the_daemon_is_found_by_url_alone_and_past_a_proxy(shop: Street, tmp_pat
 # ---- the report
 
 
-def test_the_report_is_one_file_of_html_or_markdown(shop: Street, regressed: dict[str, Any], tmp_path: Path) -> None:
+def test_the_report_is_one_file_of_html_or_markdown(shop: Street, again: Here, regressed: dict[str, Any], tmp_path: Path) -> None:
     id_ = regressed["id"]
     done = shop.till("report", id_, cwd=tmp_path)
     assert (done.code, done.out) == (0, f"update-{id_}.html\n")
@@ -392,7 +421,8 @@ def test_the_report_is_one_file_of_html_or_markdown(shop: Street, regressed: dic
     assert page.lstrip().lower().startswith("<!doctype html>")
     assert not re.search(r'(src|href)="(?!https?://shop\.example|#)', page), "it needs nothing else"
     assert re.search(r"<(script|link|iframe)\b", page) is None
-    done = shop.till("report", id_, "-o", "post-mortem.md", cwd=tmp_path)
+    done = again("report", id_, "-o", "post-mortem.md")
+    assert (done.code, done.out) == (0, "post-mortem.md\n")
     text = (tmp_path / "post-mortem.md").read_text()
     for found in (page, text):
         assert "This update made the shop worse" in found
@@ -403,7 +433,7 @@ def test_the_report_is_one_file_of_html_or_markdown(shop: Street, regressed: dic
     assert re.search(r"^\| pay +\| success \| 0 of \d+ failed \| \d+ of \d+ failed \|.*\| worse \|$", text, re.MULTILINE)
 
 
-def test_a_report_that_cannot_be_written_is_2(shop: Street, passed: dict[str, Any], tmp_path: Path) -> None:
-    done: Done = shop.till("report", passed["id"], "-o", str(tmp_path / "nowhere" / "x.html"))
+def test_a_report_that_cannot_be_written_is_2(again: Here, passed: dict[str, Any], tmp_path: Path) -> None:
+    done = again("report", passed["id"], "-o", str(tmp_path / "nowhere" / "x.html"))
     assert (done.code, "Traceback" in done.err) == (2, False)
     assert "nowhere" in done.err

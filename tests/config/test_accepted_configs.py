@@ -241,12 +241,12 @@ def test_the_line_of_each_problem_is_right_wherever_its_table_stands(home):
         assert re.match(rf"{problem.path.split('.')[1]} = 1", lines[problem.line - 1])
 
 
-def test_a_thousand_probes_are_read_in_a_moment(home, benchmark_seconds=3.0):
+def test_a_thousand_probes_are_read_in_a_moment(home):
     import time
-    probes = "".join(f'\n[[probe]]\nname = "p{i}"\nkind = "http"\nurl = "https://shop.example/{i}"\nexpect = {{ status = [200] }}\n' for i in range(1000))
+    probes = "".join(f'\n[[probe]]\nname = "p{i}"\nkind = "http"\nurl = "https://shop.example/{i}"\n' for i in range(1000))
     path, begun = home(probes), time.process_time()
     assert len(load(path).probe) == 1001
-    assert time.process_time() - begun < benchmark_seconds
+    assert time.process_time() - begun < 3.0
 
 
 def test_schema_is_printed_without_a_configuration(tillwatch, tmp_path, monkeypatch):

@@ -19,7 +19,8 @@ def rule(failures=3, of=5, confirm="60s"):
 
 
 def sample(outcome, at, reason=""):
-    return Sample(probe="pay", device="d", cohort="c", outcome=outcome, reason=reason or ("" if outcome is OK else "status"), started=at, ended=at + 1,
+    return Sample(probe="pay", device="d", cohort="c", outcome=outcome,
+                  reason=reason or ("" if outcome is OK else "status"), started=at, ended=at + 1,
                   evidence=f"seen at {at:g}")
 
 

@@ -76,7 +76,7 @@ async def test_a_probe_that_does_not_end_is_ended_from_outside_and_is_our_fault(
     async with Bench([job()], takes=lambda _n: 1e6) as bench:
         await asyncio.sleep(60)
     sample = bench.samples[0]
-    assert (sample.outcome, sample.reason, sample.seconds) == (Outcome.BROKEN, "overdue", 10.0)
+    assert (sample.outcome, sample.reason, sample.seconds) == (Outcome.BROKEN, "deadline", 10.0)
     assert sample.ended - sample.started == pytest.approx(10 + GRACE_SECONDS)
     assert (sample.probe, sample.trigger, sample.spacing) == ("home", Trigger.SCHEDULED, 30.0)
 

@@ -27,6 +27,10 @@ async def _acknowledge(directory: Path, acknowledged: Connection, first: int) ->
             acknowledged.send(number)
 
 
+def _size(path: str) -> int:
+    return Path(path).stat().st_size
+
+
 def fill(directory: str, out: Connection) -> None:
     """Tells what became of a write and of samples while files may not grow, and after."""
     out.send(asyncio.run(_fill(Path(directory))))
@@ -39,7 +43,7 @@ async def _fill(directory: Path) -> dict[str, object]:
         store.on_failure = failures.append
         await store.write(lambda c: c.execute("INSERT INTO meta VALUES ('before', '1')"))
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (Path(f"{store.path}-wal").stat().st_size + 512, before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (_size(f"{store.path}-wal") + 512, before[1]))
         for number in range(50):
             store.add_sample(made(number, evidence="x" * 300))
         try:

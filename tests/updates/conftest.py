@@ -1,13 +1,13 @@
 """Fixtures: a stage with a past of its own, and no log on the terminal."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
-from stage import BASELINE, Stage
+from stage import BASELINE, Make, Stage
 
 
 @pytest.fixture(autouse=True)
@@ -15,9 +15,6 @@ def quiet() -> Iterator[None]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
     structlog.reset_defaults()
-
-
-Make = Callable[..., Awaitable[Stage]]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ A run every 30 s of each probe goes through the one door, Intake.accept; after e
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,4 +196,5 @@ class Stage:
         return [a["act"] for a in await self.store.read(lambda c: records.acts(c, id_))]
 
 
-SCHEDULED, BURST, RECHECK, MANUAL = Trigger.SCHEDULED, Trigger.BURST, Trigger.RECHECK, Trigger.MANUAL
+BURST, RECHECK, MANUAL = Trigger.BURST, Trigger.RECHECK, Trigger.MANUAL
+Make = Callable[..., Awaitable[Stage]]

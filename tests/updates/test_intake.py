@@ -4,8 +4,7 @@ import asyncio
 import sqlite3
 
 import pytest
-from conftest import Make
-from stage import MANUAL, PAY, RECHECK, SPACING, Actor, Stage, receiver
+from stage import MANUAL, PAY, RECHECK, SPACING, Actor, Make, Stage, receiver
 
 from monitor.health import Flip, State
 from monitor.incidents import Context, acknowledged, on_flip

@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import Make
-from stage import BURST, HOME, MANUAL, PAY, RECHECK, SPACING, Actor, Stage
+from stage import BURST, HOME, MANUAL, PAY, RECHECK, SPACING, Actor, Make, Stage
 
 from monitor.store import Store, records
 from monitor.updates import Refusal, Status
@@ -453,7 +452,8 @@ async def test_a_long_quiet_time_before_the_start_does_not_hold_the_judge_up(sta
     def quiet_weeks(connection: sqlite3.Connection) -> None:
         connection.execute("""
             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000)
-            INSERT INTO sample (series, started, seconds, code) SELECT 1, (SELECT max(started) FROM sample) + i, 200000, code FROM n, sample WHERE id = 1""")
+            INSERT INTO sample (series, started, seconds, code)
+            SELECT 1, (SELECT max(started) FROM sample) + i, 200000, code FROM n, sample WHERE id = 1""")
         connection.execute("UPDATE series SET names = '[]'")
     await stage.store.write(quiet_weeks)
     stage.clock.at += 60

@@ -69,6 +69,7 @@ async def test_incidents_and_their_steps_are_shown(shop: Front) -> None:
     assert [i["id"] for i in (await shop.ask("/api/v1/incidents?open=true"))[1]["incidents"]] == ["i1"]
     _, body, _ = await shop.ask("/api/v1/incidents/i1")
     assert (body["kind"], body["members"][0]["probe"], [s["what"] for s in body["steps"]]) == ("outage", "home", ["firing"])
+    assert (await shop.ask("/incidents/i1"))[1] == body
     well = Flip(*HOME, State.DOWN, State.UP, "", now + 60, now)
     shop.casebook.apply(on_flip(shop.casebook.open, well, Context(), lambda: "i2"))
     await shop.casebook.settled()
@@ -141,6 +142,7 @@ async def test_the_report_is_html_or_markdown_and_can_run_nothing(shop: Front) -
     assert "<script" not in body
     assert "<img" not in body
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert (await shop.ask(f"/updates/{facts['id']}"))[1] == body, "where the link in a page leads"
     status, body, answer = await shop.ask(f"{UPDATES}/newest/report?format=md")
     assert (status, answer.content_type) == (200, "text/markdown")
     assert "<script" not in body.replace(r"\<", "")
@@ -265,10 +267,11 @@ async def test_reading_needs_a_token_where_others_can_reach_it(tmp_path: Path) -
     web = WebSettings.model_validate({"listen": "127.0.0.1:0", "tls": {"cert_file": "both.pem", "key_file": "both.pem"}}, context={"base": tmp_path})
     async with front(tmp_path, web, ssl=False) as shop:
         for path in ("/api/v1/probes", "/api/v1/samples", "/api/v1/incidents", "/api/v1/incidents/x", UPDATES, f"{UPDATES}/x", f"{UPDATES}/x/verdict",
-                     f"{UPDATES}/x/report"):
+                     f"{UPDATES}/x/report", "/updates/x", "/incidents/x"):
             assert (await shop.ask(path))[0] == 401, path
-            assert (await shop.ask(path, token="ci"))[0] == 403, path
-            assert (await shop.ask(path, token="reader"))[0] in {200, 404}, path
+            assert (await shop.ask(path, token="wrong"))[0] == 401, path
+            for token in ("reader", "ci", "boss"):        # whoever may do anything may also read
+                assert (await shop.ask(path, token=token))[0] in {200, 404}, path
         assert (await shop.ask("/-/healthy"))[0] == 200
 
 
