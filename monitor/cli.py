@@ -38,7 +38,7 @@ class Context:
         try:
             return load(self.path)
         except ConfigError as error:
-            raise CommandError(api.USAGE, f"{error}\n{len(error.problems)} problem{'s' if len(error.problems) > 1 else ''} in {self.path}") from None
+            raise _problems(error, self.path) from None
 
     def client(self) -> Client:
         """For the daemon at --url, $TILLWATCH_URL, or where the configuration says that it listens."""
@@ -56,6 +56,12 @@ class Context:
             return self.path.exists()
         except CommandError:
             return False
+
+
+def _problems(error: Any, path: Path) -> CommandError:
+    """Each problem on a line that an editor can jump to, then how many there are."""
+    click.echo(str(error), err=True)
+    return CommandError(api.USAGE, f"{len(error.problems)} problem{'s' if len(error.problems) > 1 else ''} in {path}")
 
 
 pass_context = click.make_pass_decorator(Context)
@@ -119,7 +125,7 @@ def check_config(context: Context, schema: bool, as_json: bool) -> None:
         if as_json:
             show({"ok": False, "problems": [{"file": p.file, "line": p.line, "path": p.path, "message": p.message} for p in error.problems]})
             sys.exit(api.USAGE)
-        raise CommandError(api.USAGE, f"{error}\n{len(error.problems)} problem{'s' if len(error.problems) > 1 else ''}") from None
+        raise _problems(error, context.path) from None
     if as_json:
         show({"ok": True, "warnings": list(config.warnings), "probes": len(config.probe), "receivers": len(config.receiver)})
         return

@@ -82,8 +82,8 @@ class Exporter:
         if sample.outcome is Outcome.FAILED:
             series.failures[sample.reason] = series.failures.get(sample.reason, 0) + 1
 
-    def missed(self, target: Target) -> None:
-        self._series[target].missed += 1
+    def missed(self, target: Target, runs: int = 1) -> None:
+        self._series[target].missed += runs
 
     def muted(self, muted: bool, targets: Iterable[Target] | None = None) -> None:
         """Mark targets (all, if none are named) as muted: their failing pages nobody just now."""

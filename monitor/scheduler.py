@@ -90,7 +90,7 @@ class Hooks:
 
     accept: Callable[[Sample], bool]                                  # True: look again soon
     lateness: Callable[[str, float], None] = lambda _group, _seconds: None
-    missed: Callable[[Target], None] = lambda _target: None
+    missed: Callable[[Target, int], None] = lambda _target, _runs: None
     loop_lag: Callable[[float], None] = lambda _seconds: None
 
 
@@ -205,7 +205,7 @@ class Scheduler:
         self._reschedule(entry, trigger, due, now)
         if entry.running or entry.queued:
             if trigger is not Trigger.RECHECK:
-                self._hooks.missed(entry.job.target)
+                self._hooks.missed(entry.job.target, 1)
             return False
         return self._start(entry, trigger, due)
 
@@ -231,8 +231,8 @@ class Scheduler:
         entry.tick += 1 + skipped
         entry.due = self._origin + entry.phase + entry.tick * job.interval
         self._push(entry.due, Trigger.SCHEDULED, entry)
-        for _ in range(skipped):
-            self._hooks.missed(job.target)
+        if skipped:
+            self._hooks.missed(job.target, skipped)
         if self._fast_until.get(job.target, 0.0) > now:
             self._push_burst(entry, max(due, now))          # a timer may fire a little early
 

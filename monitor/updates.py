@@ -197,15 +197,25 @@ def ruled(update: Update, ruling: Ruling, now: float) -> Update:
 def recovered(update: Update, now: float) -> Update:
     """The shop is back to normal after a rollback (closed), or by itself (the update goes on)."""
     if update.status is Status.RECOVERING:
-        return replace(update, recovered=now, status=Status.CLOSED, closed=now)
+        return _over(replace(update, recovered=now), now)
     return replace(update, recovered=now)
 
 
 def closes(update: Update, settings: UpdateSettings, now: float) -> Update | None:
-    """A regressed update that was finished all the same is closed when its observation is over."""
+    """What nobody waits for any longer: a regressed update that was finished all the same, and a rollback that did not
+    bring the shop back to normal, are closed when the time of an observation is over. Their incident stays open.
+    """
     if update.regressed and observed_enough(update, settings, now):
-        return replace(update, status=Status.CLOSED, closed=now)
-    return None
+        return _over(update, now)
+    waited = now - (update.rolled_back if update.rolled_back is not None else now)
+    return _over(update, now) if update.status is Status.RECOVERING and waited >= settings.warm_up + settings.observe_limit else None
+
+
+def _over(update: Update, now: float) -> Update:
+    """Closed; one that was taken back before there was a verdict gets none."""
+    if update.verdict == "watching":
+        update = replace(update, verdict="inconclusive", verdict_at=now)
+    return replace(update, status=Status.CLOSED, closed=now)
 
 
 def muted(update: Update | None, now: float) -> bool:

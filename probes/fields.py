@@ -105,8 +105,8 @@ class Secret(Table):
     def reveal(self) -> str:
         """The secret itself. Raises `SecretError` (which names the place, never the value) when it cannot be read."""
         if self.env:
-            if self.env not in os.environ:
-                raise SecretError(f"the environment variable {self.env} is not set")
+            if not os.environ.get(self.env):
+                raise SecretError(f"the environment variable {self.env} is not set, or empty")
             return os.environ[self.env]
         if self.file:
             return _read(self.file)
@@ -124,9 +124,12 @@ class SecretError(Exception):
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SecretError(f"{path}: {getattr(error, 'strerror', None) or 'not text'}") from None
+    if not text:
+        raise SecretError(f"{path}: is empty")
+    return text
 
 
 def _secret(value: Any) -> Any:

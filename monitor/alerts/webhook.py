@@ -35,7 +35,9 @@ class WebhookSettings(ReceiverSettings):
 
     kind: Literal["webhook"]
     url: HttpUrl = Field(description="where the message is posted")
-    secret: Annotated[Several[SecretField], BeforeValidator(_one_or_several), Field(min_length=1)] = Field(
+    secret: Annotated[
+        Several[SecretField], BeforeValidator(_one_or_several, json_schema_input_type=SecretField | Several[SecretField]), Field(min_length=1),
+    ] = Field(
         description='the signing secret, "whsec_…"; a list while it is being rotated, and every one of them signs'
     )
     ca_file: ConfigPath | None = Field(default=None, description="trust this authority instead of the system's")

@@ -31,10 +31,10 @@ def test_the_shipped_example_is_accepted(tillwatch):
 def test_the_shipped_example_warns_of_each_secret_that_cannot_be_read_here_and_of_nothing_else(tillwatch, monkeypatch):
     lines = tillwatch("-c", SHIPPED, "check-config").err.splitlines()
     assert sorted(lines) == [
-        'warning: probe "payment-api": bearer_token: the environment variable PAYMENT_HEALTH_TOKEN is not set',
-        'warning: receiver "hook": secret: the environment variable TILLWATCH_WEBHOOK_SECRET is not set',
-        'warning: receiver "mail": password: the environment variable SMTP_PASSWORD is not set',
-        'warning: token "ci": value: the environment variable TILLWATCH_CI_TOKEN is not set',
+        'warning: probe "payment-api": bearer_token: the environment variable PAYMENT_HEALTH_TOKEN is not set, or empty',
+        'warning: receiver "hook": secret: the environment variable TILLWATCH_WEBHOOK_SECRET is not set, or empty',
+        'warning: receiver "mail": password: the environment variable SMTP_PASSWORD is not set, or empty',
+        'warning: token "ci": value: the environment variable TILLWATCH_CI_TOKEN is not set, or empty',
     ]
     for name in SECRETS:
         monkeypatch.setenv(name, "whsec_eA==")
@@ -72,7 +72,7 @@ def test_run_refuses_a_secret_that_cannot_be_read(tillwatch, home, monkeypatch, 
     assert tillwatch("-c", config, "check-config").code == 0
     answer = tillwatch("-c", config, "run")
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err == 'tillwatch: probe "home": bearer_token: the environment variable NOT_SET_HERE is not set\n'
+    assert answer.err == 'tillwatch: probe "home": bearer_token: the environment variable NOT_SET_HERE is not set, or empty\n'
     assert not (tmp_path / "state").exists()
 
 

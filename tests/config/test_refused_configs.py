@@ -13,7 +13,7 @@ REFUSED = sorted((Path(__file__).parent / "refused").glob("*.toml"))
 def test_a_refused_config_is_refused_with_exactly_these_words(path, written, tillwatch):
     config = written(path.read_bytes())
     answer = tillwatch("-c", config, "check-config")
-    said = answer.err.removeprefix("tillwatch: ").replace(str(config), "config.toml")
+    said = answer.err.replace(str(config), "config.toml")
     assert said == path.with_suffix(".txt").read_text(encoding="utf-8")
     assert (answer.code, answer.out) == (2, "")
 

@@ -74,7 +74,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         hooks = Hooks(accept=self._accept, lateness=lambda group, s: self.late.append((group, s)),
-                      missed=lambda target: self.missed.append(target[0]), loop_lag=self.lags.append)
+                      missed=lambda target, runs: self.missed.extend([target[0]] * runs), loop_lag=self.lags.append)
         self.scheduler = Scheduler(self.jobs, self.limits, self._run, hooks, LoopClock())
 
     async def __aenter__(self) -> "Bench":

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,18 @@ async def test_a_checkpoint_is_committed_with_its_sample(store: Store) -> None:
     assert await store.read(lambda c: (count(c), samples.checkpoints(c))) == (3, {("home", "", ""): b"offset 2"})
 
 
-async def test_a_checkpoint_does_not_outlive_a_sample_that_was_rolled_back(store: Store) -> None:
+async def test_a_checkpoint_waits_with_its_sample_until_both_can_be_written(store: Store) -> None:
     await store.write(lambda c: c.execute("CREATE TRIGGER full BEFORE INSERT ON sample WHEN new.seconds > 9e6 BEGIN SELECT RAISE(ABORT, 'no'); END"))
-    store.add_sample(made(seconds=10, checkpoint=b"too far"))
+    store.add_sample(made(seconds=10, reason="slow", checkpoint=b"too far"))
     with pytest.raises(StoreError):
         await settled(store)
     assert await store.read(samples.checkpoints) == {}
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("DROP TRIGGER full")
+    await settled(store)
+    (stored,) = await store.read(lambda c: samples.after(c, 0))
+    assert (stored.sample.probe, stored.sample.reason) == ("home", "slow"), "names that were rolled back with it are written again"
+    assert await store.read(samples.checkpoints) == {("home", "", ""): b"too far"}
 
 
 async def test_samples_handed_over_together_make_one_commit(store: Store) -> None:
