@@ -117,7 +117,8 @@ def first_step(incident: Incident, url: str) -> tuple[str, str]:
     if incident.kind == "drill":
         return "nothing", ""
     if incident.kind == "monitor_fault":
-        return "look at the log of Tillwatch on its host, and run `tillwatch probe NAME` there", "nothing; until it is mended nobody watches these probes"
+        first = "look at the log of Tillwatch on its host, and run `tillwatch probe NAME` there"
+        return first, "nothing; until it is mended nobody watches these probes"
     if incident.kind == "regression":
         return (
             f"roll update {name} back in the shop, then say so: `tillwatch update rollback {incident.update}`",

@@ -99,7 +99,7 @@ class Mailbox:
     def __init__(self) -> None:
         self.mails: list[str] = []
 
-    async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:  # noqa: N802 - aiosmtpd names it
+    async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:
         self.mails.append(envelope.content.decode())
         return "250 taken"
 
@@ -198,7 +198,8 @@ def stage(folder: Path, confirm: str = "60s") -> Iterator[Stage]:
         here = Stage(folder, inbox, mailbox, alertmanager)
         config = folder / "config.toml"
         config.write_text(CONFIG.format(
-            shop=here.shop_port, daemon=here.daemon_port, alertmanager=alertmanager, smtp=smtp, inbox=inbox.port, secret=inbox.secret, confirm=confirm))
+            shop=here.shop_port, daemon=here.daemon_port, alertmanager=alertmanager, smtp=smtp, inbox=inbox.port, secret=inbox.secret,
+            confirm=confirm))
         config.chmod(0o600)
         try:
             here.open_shop()

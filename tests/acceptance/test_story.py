@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from stage import Stage, stage, until
 
 pytestmark = pytest.mark.timeout(240)
