@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from stage import Stage, stage, until
+from theatre import Stage, stage, until
 
 pytestmark = pytest.mark.timeout(240)
 
