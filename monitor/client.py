@@ -27,12 +27,19 @@ class CommandError(Exception):
         self.code = code
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """A redirect is answered like any other error."""
+
+
 class Client:
     """Calls the daemon at `url` with `token` ("" for none)."""
 
     def __init__(self, url: str, token: str, ca_file: Path | None = None) -> None:
         self._url, self._token = url.rstrip("/"), token
-        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})] if _is_loopback(url) else []
+        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]         # the token is for this address alone
+        if _is_loopback(url):
+            handlers.append(urllib.request.ProxyHandler({}))
         if url.startswith("https:"):
             handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca_file)))
         self._opener = urllib.request.build_opener(*handlers)

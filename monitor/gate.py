@@ -46,7 +46,9 @@ def decide(verdict: dict[str, Any], *, lenient: bool) -> int | None:
         return api.BAD
     if verdict["verdict"] == "pass":
         return 0
-    if verdict["verdict"] == "inconclusive" or verdict["status"] in {"cancelled", "closed", "recovering"}:
+    if verdict["rolled_back"]:
+        return api.INCONCLUSIVE                  # what was taken back is nothing to go on with, however lenient
+    if verdict["verdict"] == "inconclusive" or verdict["status"] in {"cancelled", "closed"}:
         return 0 if lenient else api.INCONCLUSIVE
     return None
 

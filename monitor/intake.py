@@ -37,8 +37,15 @@ class Intake:
         self.suspect: Callable[[float], tuple[Update | None, bool]] = lambda _now: (None, False)
 
     def take_up(self, stored: Mapping[Target, Health]) -> None:
-        """Go on from the health that was stored."""
+        """Go on from the health that was stored; what is no longer configured keeps no incident open."""
         self._health = {target: health for target, health in stored.items() if target in self._targets}
+        now = self._clock.now()
+        for incident in self._casebook.open:
+            state = State.MEASURED if incident.kind == "monitor_fault" else State.UP
+            gone = {(m.probe, m.device, m.cohort) for m in incident.members if m.recovered is None} - self._targets.keys()
+            for probe, device, cohort in gone:
+                flip = Flip(probe, device, cohort, State.DOWN, state, "removed", now, now)
+                self._casebook.apply(on_flip(self._casebook.open, flip, Context(), lambda: new_id(now)), detail="no longer configured")
 
     def down(self) -> set[Target]:
         return {target for target, health in self._health.items() if health.down}

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from monitor.clock import clock_time, day, span
-from monitor.report import signal_change, signal_evidence, signal_ruling, signal_sides
+from monitor.signal_words import change, evidence, ruling_word, sides
 
 _COLOURS = {"pass": "green", "regression": "bold red", "inconclusive": "yellow", "watching": "cyan"}
 
@@ -42,14 +42,14 @@ def _signals(signals: Iterable[Mapping[str, Any]]) -> Table:
     table = Table("probe", "signal", "before", "after", "change (95 %)", "evidence / threshold", "ruling", box=None, pad_edge=False)
     for s in signals:
         name = s["probe"] + "".join(f" {part}" for part in (s["device"], s["cohort"]) if part)
-        before, after = signal_sides(s)
-        table.add_row(escape(name), s["signal"], before, after, signal_change(s), signal_evidence(s), _ruling(s))
+        before, after = sides(s)
+        table.add_row(escape(name), s["signal"], before, after, change(s), evidence(s), _ruling(s))
     return table
 
 
 def _ruling(signal: Mapping[str, Any]) -> str:
     colour = "bold red" if signal["guilty"] else "green" if signal["ruled_clean"] else "default"
-    return f"[{colour}]{escape(signal_ruling(signal))}[/]"
+    return f"[{colour}]{escape(ruling_word(signal))}[/]"
 
 
 def incidents(found: Iterable[Mapping[str, Any]]) -> None:

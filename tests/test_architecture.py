@@ -33,7 +33,7 @@ FLOORS = (
     ("monitor.updates",),
     ("monitor.judge",),
     ("monitor.health",),
-    ("monitor.clock", "monitor.logs", "monitor.toml_lines", "monitor.config_words"),
+    ("monitor.clock", "monitor.logs", "monitor.toml_lines", "monitor.config_words", "monitor.signal_words"),
     ("probes.table",),
     ("probes.http",),
     ("probes.http_expect", "probes.http_pages"),

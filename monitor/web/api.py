@@ -150,7 +150,7 @@ class Api:
         facts = self._operations.facts(await self._find(request))
         passed = {"pass": True, "regression": False, "inconclusive": None}.get(facts["verdict"])
         return web.json_response({"verdict": facts["verdict"], "pass": passed} | {k: facts[k] for k in (
-            "id", "version", "status", "phase", "reason", "sentence", "missing", "decided_by")})
+            "id", "version", "status", "phase", "reason", "sentence", "missing", "rolled_back", "decided_by")})
 
     async def report(self, request: web.Request) -> web.Response:
         """The post-mortem; `?format=md` for Markdown."""

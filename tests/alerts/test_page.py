@@ -84,9 +84,10 @@ def page(incident: Incident, facts: Facts = FACTS, *, after: float = 60.0, **del
         (REGRESSION, FACTS, "Customers cannot check out: *pay* failed 4 of 4 since the update, before 0 of 288"),
         (replace(REGRESSION, ruling={}), FACTS, "Update 2.0 made the shop worse, seen since 02:14"),
         (
-            make_incident(kind="monitor_fault", urgency="ticket", members=(make_member(reason="overdue"),)),
+            make_incident(kind="monitor_fault", urgency="ticket", members=(make_member(reason="deadline"),)),
             FACTS,
-            "Tillwatch cannot measure *pay* since 02:14 (the run could not be started in time): this says nothing about the shop itself",
+            "Tillwatch cannot measure *pay* since 02:14 (the run did not end by itself and was stopped by the scheduler): "
+            "this says nothing about the shop itself",
         ),
         (make_incident(resolved=NIGHT + 720, resolution="recovered"), FACTS, "Over: *pay* failed from 02:14 to 02:26, lasted 12 min"),
         (

@@ -189,6 +189,19 @@ async def test_a_rollback_before_any_verdict_is_watched_until_all_is_normal(stag
     assert await stage.incidents() == []
 
 
+async def test_a_rollback_that_did_not_help_is_closed_and_its_incident_waits_for_better_days(make: Make) -> None:
+    stage = await make(observe="10m")
+    await regressed(stage)
+    await stage.act("rollback")
+    assert await stage.until("closed", slow=["pay"]) == 24
+    assert ((await stage.newest()).recovered, stage.pace.log[-1]) == (None, "relax")
+    await stage.live(5, slow=["pay"])
+    assert [i.open for i in await stage.incidents()] == [True]
+    await stage.restart()
+    await stage.live(25)
+    assert [i.open for i in await stage.incidents()] == [False]
+
+
 async def test_a_regression_that_ends_by_itself_ends_its_incident_and_the_update_goes_on(stage: Stage) -> None:
     await regressed(stage)
     await stage.live(8)
@@ -341,6 +354,7 @@ async def test_finishing_early_ends_the_announced_downtime(stage: Stage) -> None
     await stage.act("finish")
     await stage.live(1, failing=["pay"])
     assert await stage.outbox() == [("firing", "outage")]
+    assert await stage.until("regression", failing=["pay"]) <= 12, "and what fails from then on is judged"
 
 
 async def test_the_end_of_what_was_told_is_told_also_when_it_got_worse_while_muted(make: Make) -> None:
