@@ -22,7 +22,7 @@ $(VENV)/ready: uv.lock pyproject.toml
 	@touch $@
 
 servers:            ## Install the Debian packages that the tests start (as root)
-	@sh tools/debian.sh prometheus prometheus-alertmanager nginx-light
+	@sh tools/debian.sh prometheus prometheus-alertmanager
 
 demo: setup         ## Play the whole story on this machine, in about two minutes
 	@$(BIN)/tillwatch demo
@@ -40,7 +40,7 @@ check: lint types test  ## All that CI checks
 
 bench-http: setup   ## CPU per http probe beside Prometheus and blackbox_exporter (see bench/README.md)
 	@sh tools/debian.sh prometheus prometheus-blackbox-exporter nginx-light
-	@$(BIN)/python bench/http_product.py
+	@$(BIN)/python bench/http_peers.py
 
 clean:              ## Remove what was made
 	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis

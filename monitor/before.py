@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from monitor.health import Target, Urgency
 from monitor.judge.baseline import WORTH_READING, Baseline, freeze
-from monitor.judge.calibrate import POWER_HORIZON
 from monitor.judge.signals import Run, Subject
 from monitor.store import Store, records, samples
 from monitor.updates import Status, Update, UpdateSettings
@@ -16,6 +15,7 @@ from probes.sample import Outcome, Sample, Trigger
 
 ENOUGH_FAST = 90            # runs at the faster spacing, without which an update is not judged at that spacing
 MOST_READ = 400_000         # runs read for all baselines together
+MOST_OBSERVED = 960         # runs within which a pass is hoped for: 2 h at 7.5 s; power over more takes too long to measure
 SCAN_SECONDS = 60.0
 
 
@@ -98,5 +98,5 @@ def _frozen(judged: Judged, runs: _Runs, excluded: Sequence[tuple[float, float]]
     regular, fast = runs
     hurried = judged.fast < judged.interval and len(fast) >= ENOUGH_FAST
     spacing = judged.fast if hurried else judged.interval
-    horizon = min(math.ceil(observe / spacing), POWER_HORIZON)
+    horizon = min(math.ceil(observe / spacing), MOST_OBSERVED)
     return freeze(judged.subject, fast if hurried else regular, spacing=spacing, excluded=excluded, horizon=horizon)

@@ -22,7 +22,7 @@ from monitor.judge.baseline import Baseline
 from monitor.judge.recovery import back_to_normal
 from monitor.judge.ruling import Ruling
 from monitor.judge.signals import Run
-from monitor.judge.verdict import Case
+from monitor.judge.verdict import Alarm, Case
 from monitor.store import Store, StoreError, records, samples
 from monitor.updates import Changed, Refusal, Status, Update, UpdateSettings
 from probes.sample import Sample
@@ -80,6 +80,7 @@ class _Open:
     since: float                                     # start of the segment that `case` judges
     recent: dict[Target, deque[Run]] = field(default_factory=dict)
     ruling: Ruling | None = None
+    alarm: Alarm | None = None                       # of the case, at the newest ruling
     ruled_at: float = -math.inf
     ruling_took: float = 0.0
     told_at: float = 0.0
@@ -219,9 +220,10 @@ class Watch:
 
     async def _rule(self, watched: _Open, now: float) -> None:
         over = updates.observed_enough(watched.update, self._settings, now)
-        if not (over or watched.case.alarm) and now - watched.ruled_at < watched.ruling_took * RULING_SHARE:
+        news = over or watched.case.alarm is not watched.alarm
+        if not news and now - watched.ruled_at < watched.ruling_took * RULING_SHARE:
             return
-        begun = self._clock.now()
+        begun, watched.alarm = self._clock.now(), watched.case.alarm
         final = watched.update.status is Status.OBSERVING
         ruling = await asyncio.to_thread(watched.case.ruling, final=final, over=over)      # 1.5 ms a target
         watched.ruling, watched.ruled_at, watched.ruling_took = ruling, now, self._clock.now() - begun
