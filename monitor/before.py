@@ -2,14 +2,21 @@
 
 import asyncio
 import math
+import multiprocessing
+import os
 import sqlite3
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from monitor.health import Target, Urgency
+from monitor.incidents import Incident
 from monitor.judge.baseline import WORTH_READING, Baseline, freeze
 from monitor.judge.signals import Run, Subject
-from monitor.store import Store, records, samples
+from monitor.store import StoreError, read_only, records, samples
 from monitor.updates import Status, Update, UpdateSettings
 from probes.sample import Outcome, Sample, Trigger
 
@@ -17,6 +24,7 @@ ENOUGH_FAST = 90            # runs at the faster spacing, without which an updat
 MOST_READ = 400_000         # runs read for all baselines together
 MOST_OBSERVED = 960         # runs within which a pass is hoped for: 2 h at 7.5 s; power over more takes too long to measure
 SCAN_SECONDS = 60.0
+FEW = 20                    # targets that are frozen in a thread: starting a process costs more
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +38,41 @@ class Judged:
 
 
 async def freeze_all(
-    store: Store, targets: Mapping[Target, Judged], earlier: Sequence[Update], now: float, settings: UpdateSettings,
+    path: Path, targets: Mapping[Target, Judged], earlier: Sequence[Update], now: float, settings: UpdateSettings,
 ) -> dict[Target, Baseline]:
-    """Each target's baseline as of `now`: at its faster spacing where there were enough bursts, else at the regular one.
+    """Each target's baseline as of `now`, from the store at `path`. Raises StoreError.
 
-    The power that a PASS asks for is measured only for what must pass: the critical probes, all if none is.
+    Many targets take many seconds of CPU: they are frozen by a process of its own, so that probes start on time.
     """
+    loop, work = asyncio.get_running_loop(), partial(_freeze_all, path, dict(targets), list(earlier), now, settings)
+    if len(targets) <= FEW:
+        return await asyncio.to_thread(work)
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=os.nice, initargs=(10,))
+    try:
+        return await loop.run_in_executor(pool, work)
+    except BrokenProcessPool:
+        raise StoreError("the process that reads the past ended unexpectedly") from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _freeze_all(
+    path: Path, targets: Mapping[Target, Judged], earlier: Sequence[Update], now: float, settings: UpdateSettings,
+) -> dict[Target, Baseline]:
+    """The power that a PASS asks for is measured only for what must pass: the critical probes, all if none is."""
     most = max(ENOUGH_FAST * 4, min(WORTH_READING, MOST_READ // max(len(targets), 1)))
     since = now - settings.baseline
-    found = await store.read(lambda c: _gather(c, targets, now, since, most), seconds=SCAN_SECONDS)
-    excluded = await _excluded(store, earlier, since, now)
+    found = read_only(path, lambda c: _gather(c, targets, now, since, most), SCAN_SECONDS)
+    excluded = _excluded(read_only(path, lambda c: records.incidents(c, since)), earlier, now)
     every = not any(judged.subject.critical for judged in targets.values())
-    baselines = {}
-    for target, runs in found.items():
-        observe = settings.observe_limit if every or targets[target].subject.critical else 0.0
-        baselines[target] = await asyncio.to_thread(_frozen, targets[target], runs, excluded, observe)
-    return baselines
+    return {
+        target: _frozen(targets[target], runs, excluded, settings.observe_limit if every or targets[target].subject.critical else 0.0)
+        for target, runs in found.items()
+    }
 
 
-async def _excluded(store: Store, earlier: Sequence[Update], since: float, now: float) -> list[tuple[float, float]]:
+def _excluded(incidents: Sequence[Incident], earlier: Sequence[Update], now: float) -> list[tuple[float, float]]:
     """Times that are no "before": incidents, and updates that regressed or were cancelled."""
-    incidents = await store.read(lambda c: records.incidents(c, since))
     spans = [(i.began, i.resolved or now) for i in incidents if i.kind in {"outage", "regression"}]
     bad = [u for u in earlier if u.regressed or u.status is Status.CANCELLED]
     return spans + [(u.started, u.recovered or u.closed or now) for u in bad]

@@ -149,7 +149,7 @@ class Watch:
             if under_way := self._under_way():
                 return Refusal(f"update {under_way.id} ({under_way.version}) is still open: finish, roll back or cancel it first")
             update = await self._new_update(request, by, now)
-            baselines = await before.freeze_all(self._store, self._targets, self._known, now, self._settings)
+            baselines = await before.freeze_all(self._store.path, self._targets, self._known, now, self._settings)
             superseded = [w for w in self._open.values() if w.update.status is Status.OBSERVING]
             closed = [updates.supersede(w.update, now) for w in superseded]
             await self._store.write(lambda c: _save_start(c, update, baselines, closed, by))

@@ -36,6 +36,18 @@ class StoreError(Exception):
     """The store could not do it; nothing of it was written."""
 
 
+def read_only(path: Path, work: Work[T], seconds: float = READ_SECONDS) -> T:
+    """Run `work` with a connection that cannot write. Raises StoreError, also when it takes longer than `seconds`."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=5.0)) as connection:
+            connection.execute("PRAGMA query_only = 1")
+            end = time.monotonic() + seconds
+            connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)
+            return work(connection)
+    except sqlite3.Error as error:
+        raise StoreError(str(error)) from error
+
+
 @dataclass
 class _Batch:
     """What is gathered until the next commit: samples in order, and the newest health of targets that are not well."""
@@ -121,21 +133,11 @@ class Store:
 
     async def read(self, work: Work[T], *, seconds: float = READ_SECONDS) -> T:
         """Run `work` with a connection that cannot write, in the reader thread. Raises StoreError, also after `seconds`."""
-        return await self._loop.run_in_executor(self._readers, self._read, work, seconds)
+        return await self._loop.run_in_executor(self._readers, read_only, self.path, work, seconds)
 
     def size(self) -> int:
         """Bytes of the database and its log. By `stat` alone: opening the file here would drop SQLite's locks."""
         return sum(p.stat().st_size for p in self.path.parent.glob(self.path.name + "*"))
-
-    def _read(self, work: Work[T], seconds: float) -> T:
-        try:
-            with closing(sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=5.0)) as connection:
-                connection.execute("PRAGMA query_only = 1")
-                end = time.monotonic() + seconds
-                connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)
-                return work(connection)
-        except sqlite3.Error as error:
-            raise StoreError(str(error)) from error
 
     def _flush(self) -> None:
         if self._kick:
