@@ -4,6 +4,7 @@ Looked at only when an expectation failed: they explain a failure, they do not m
 """
 
 import re
+from html import unescape
 
 from probes.http_exchange import Answer
 
@@ -29,28 +30,37 @@ _MAINTENANCE: tuple[tuple[str, bytes], ...] = (
 # A cache or proxy that cannot reach the shop says 503 with Retry-After too, and that is an outage.
 _PROXY_FAILED = (b"guru meditation", b"backend fetch failed", b"no healthy upstream")
 
-_WALLS: tuple[tuple[str, bytes], ...] = (
-    ("Cloudflare", b"/cdn-cgi/challenge-platform/h/"),
-    ("Cloudflare", b"cf-browser-verification"),
-    ("Cloudflare", b"<title>attention required! | cloudflare"),
-    ("Cloudflare", b"<title>just a moment..."),
-    ("Imperva", b"_incapsula_resource"),
-    ("DataDome", b"captcha-delivery.com"),
-    ("HUMAN", b"px-captcha"),
-    ("Akamai", b"errors.edgesuite.net"),
-    ("AWS WAF", b".awswaf.com/"),
-    ("Sucuri", b"sucuri website firewall"),
-    ("DDoS-Guard", b"<title>ddos-guard"),
-    ("Anubis", b"making sure you&#39;re not a bot"),
-    ("Anubis", b"making sure you're not a bot"),
-    ("Vercel", b"<title>vercel security checkpoint"),
-    ("a browser check", b"checking your browser before accessing"),
+# Titles that only a wall's own page has. Cloudflare says 503 with its older ones; of all others a 5xx is the shop's.
+_CLOUDFLARE = ("just a moment...", "attention required! | cloudflare", "please wait... | cloudflare")
+_TITLES: dict[str, str] = {
+    **dict.fromkeys(_CLOUDFLARE, "Cloudflare"),
+    "ddos-guard": "DDoS-Guard",
+    "sucuri website firewall - access denied": "Sucuri",
+    "making sure you're not a bot!": "Anubis",
+    "vercel security checkpoint": "Vercel",
+    "access to this page has been denied": "HUMAN",
+    "access to this page has been denied.": "HUMAN",
+}
+# What else a wall's own page has. The tags by which these services watch an ordinary page are not here: behind them every
+# page of the shop has those, its error pages too (/_Incapsula_Resource, .awswaf.com, challenge-platform/scripts, px.js).
+_WALLS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
+    ("Cloudflare", re.compile(rb"/orchestrate/chl_|cf-browser-verification")),
+    ("DataDome", re.compile(rb"var dd=\{\s{0,9}['\"]rt['\"]|captcha-delivery\.com/(?:captcha|interstitial)/\?initialcid=")),
+    ("AWS WAF", re.compile(rb"window\.gokuprops\s*=")),
+    ("a browser check", re.compile(rb"checking your browser before accessing")),
 )
-_CAPTCHAS = (b"g-recaptcha", b"h-captcha", b"cf-turnstile", b"frc-captcha", b"geetest_")
+_INCIDENT = re.compile(rb"incapsula incident id|_incapsula_resource\?[^\"'<>]{0,300}incident_id=")
+_IMPERVA_CODE = re.compile(rb"[?&;]edet=(\d+)")
+_IMPERVA_REFUSED = (b"12", b"15", b"16")    # a captcha, a rule, a block list; other codes say that the shop was not reached
+_CAPTCHAS = (b"g-recaptcha", b"h-captcha", b"cf-turnstile", b"frc-captcha", b"geetest_", b"px-captcha")
+_SMALL, _LINKS = 40_960, 8  # a wall's page is smaller and has fewer links: a page with a menu is the shop's
 
 
 def wall(answer: Answer) -> str:
-    """Whose bot wall, captcha or rate limit answered instead of the shop; "" when none did."""
+    """Whose bot wall, captcha or rate limit answered instead of the shop; "" when none did.
+
+    A wall taken for an outage wakes somebody in vain, an outage taken for a wall wakes nobody: when in doubt, "".
+    """
     headers = answer.headers
     if headers.get("cf-mitigated", "").lower() == "challenge":
         return "Cloudflare"
@@ -58,14 +68,34 @@ def wall(answer: Answer) -> str:
         return "AWS WAF"
     if answer.status == 429:
         return "a rate limit"
-    page = answer.body[:_READ].lower()
+    page = answer.body[:_SMALL].lower()
+    if len(answer.body) > _SMALL or page.count(b"<a ") > _LINKS:
+        return ""
+    title = unescape(answer.title).lower()
+    if answer.status >= 500:
+        return "Cloudflare" if answer.status == 503 and title in _CLOUDFLARE else ""
+    return _TITLES.get(title) or _wall_page(page) or (_refusal(page, title) if answer.status == 403 else "")
+
+
+def _wall_page(page: bytes) -> str:
+    """Whose wall a small page is, by what it says."""
     for name, marker in _WALLS:
-        if marker in page:
+        if marker.search(page):
             return name
-    # A captcha stands in many an ordinary form; on a refusal it is the wall itself.
-    if answer.status == 403 and any(marker in page for marker in _CAPTCHAS):
-        return "a captcha"
-    return ""
+    if not _INCIDENT.search(page):
+        return ""
+    # Imperva shows the same page when the shop behind it is down.
+    code = _IMPERVA_CODE.search(page)
+    return "Imperva" if code is None or code[1] in _IMPERVA_REFUSED else ""
+
+
+def _refusal(page: bytes, title: str) -> str:
+    """Whose wall a small page is that came with a 403."""
+    # Akamai names this host on the page for an unreachable shop too, and writes the dots of it as &#46;.
+    if title == "access denied" and b"errors.edgesuite.net" in page.replace(b"&#46;", b"."):
+        return "Akamai"
+    # A captcha stands in many an ordinary form; on a refusal without anything else it is the wall itself.
+    return "a captcha" if any(marker in page for marker in _CAPTCHAS) else ""
 
 
 def maintenance(answer: Answer) -> str:
