@@ -7,9 +7,8 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -17,17 +16,15 @@ from monitor.alerts import outbox
 from monitor.alerts.dispatch import Dispatch
 from monitor.alerts.dispatch import Reports as DeliveryReports
 from monitor.alerts.page import Facts, ShopFacts
-from monitor.before import Judged
 from monitor.casebook import Casebook, Reports
 from monitor.clock import Clock, new_id
-from monitor.config import Config, Probe, secrets
+from monitor.config import Config, secrets
 from monitor.exporter import Exporter
 from monitor.health import Target
-from monitor.intake import Intake, Watched
-from monitor.judge.signals import Subject, margin_for
-from monitor.scheduler import Hooks, Job, Scheduler
-from monitor.store import Store, records, samples
-from monitor.updates import UpdateSettings
+from monitor.intake import Intake
+from monitor.scheduler import Hooks, Scheduler
+from monitor.store import Store, StoreError, records, samples
+from monitor.targets import fast_spacing, job, judged, watched, watches
 from monitor.watch import Pace, Watch
 from monitor.web.api import Api
 from monitor.web.auth import Tokens, local_token
@@ -45,18 +42,8 @@ GAUGE_SECONDS = 5.0
 HEALTHY_SECONDS = 10.0        # a scheduler or a writer that has not moved for so long is not healthy
 
 
-def watches(probe: Probe) -> list[Target]:
-    """The targets of a probe: one, or one a device."""
-    devices = getattr(probe, "devices", ()) or ("",)
-    return [(probe.name, device, probe.cohort) for device in devices]
-
-
-def fast_spacing(probe: Probe, factor: float) -> float:
-    """Seconds between runs while an update is watched: a whole part of the interval, never closer than the timeout."""
-    if probe.kind != "http":
-        return probe.interval
-    closest = max(probe.interval * factor, probe.timeout)
-    return probe.interval / max(1, int(probe.interval / closest + 1e-9))
+class DiedError(Exception):
+    """The daemon ended itself: it could not go on with what it promises."""
 
 
 class Daemon:
@@ -86,7 +73,7 @@ class Daemon:
         except BaseExceptionGroup as group:          # a room with a task group wraps what flies through it
             raise _alone(group) from None
         if self._failure:
-            raise self._failure
+            raise DiedError(f"something that must not die has died: {self._failure}") from self._failure
 
     async def _enter(self, rooms: AsyncExitStack) -> None:
         config = self._config
@@ -126,9 +113,9 @@ class Daemon:
         self._casebook = Casebook(self._store, config.receiver, self._clock, Reports(
             committed=lambda: self._dispatch.wake(),  # noqa: PLW0108 - it is made below
             changed=exporter.incidents, paged=exporter.own.paged))
-        self._intake = Intake({t: _watched(p) for t, p in self._probes.items()}, self._store, exporter, self._casebook, self._clock)
+        self._intake = Intake({t: watched(p) for t, p in self._probes.items()}, self._store, exporter, self._casebook, self._clock)
         pace = Pace(hurry=self._hurry, relax=self._relax)
-        judged = {t: _judged(t, p, config.update) for t, p in self._probes.items()}
+        judged = {t: judged(t, p, config.update) for t, p in self._probes.items()}
         self._watch = Watch(config.update, judged, self._store, self._casebook, exporter, self._clock, pace)
         self._casebook.muted, self._intake.suspect = self._watch.muted, self._watch.suspect
         shop = ShopFacts(config.shop.name, config.shop.url, config.shop.environment, config.shop.currency)
@@ -140,7 +127,7 @@ class Daemon:
     async def _start_probing(self, rooms: AsyncExitStack) -> None:
         own = self._exporter.own
         hooks = Hooks(accept=self._intake.accept, lateness=own.late, missed=self._exporter.missed, loop_lag=own.loop_lag.observe)
-        jobs = [_job(target, probe, self._config.update.interval_factor) for target, probe in self._probes.items()]
+        jobs = [job(target, probe, self._config.update.interval_factor) for target, probe in self._probes.items()]
         self._scheduler = await rooms.enter_async_context(Scheduler(jobs, self._config.daemon.max_concurrency, self._probe, hooks, self._clock))
         await self._background(rooms, "scheduler", self._scheduler.failed())
 
@@ -216,11 +203,10 @@ class Daemon:
 
     def _status(self) -> dict[str, Any]:
         """Healthy: runs are started and commits go through."""
-        loop = asyncio.get_running_loop()
-        failing = self._store.failing_since
-        store_ok = failing is None or loop.time() - failing < HEALTHY_SECONDS
-        ready = self._scheduler is not None
-        return {"healthy": ready and store_ok, "ready": ready, "store": "ok" if store_ok else "cannot write"}
+        store_ok = self._store.behind < HEALTHY_SECONDS
+        on_time = self._scheduler is not None and self._scheduler.behind < HEALTHY_SECONDS
+        return {"healthy": on_time and store_ok, "ready": self._scheduler is not None,
+                "store": "ok" if store_ok else "cannot write", "scheduler": "ok" if on_time else "behind"}
 
     def _targets(self) -> list[dict[str, Any]]:
         return [{"probe": t[0], "device": t[1], "cohort": t[2], "kind": p.kind, "critical": p.critical, "control": p.control}
@@ -232,11 +218,14 @@ class Daemon:
         """Delete what is too old in small bites, and keep the slow gauges fresh."""
         while True:
             await asyncio.sleep(GAUGE_SECONDS)
-            names, now = [r.name for r in self._config.receiver], self._clock.now()
-            self._exporter.own.waiting(await self._store.read(lambda c: outbox.waiting(c, names, now)))  # noqa: B023 - used at once
-            before = self._clock.now() - self._config.daemon.retention
-            if await self._store.read(lambda c: samples.oldest(c) < before):  # noqa: B023 - used at once
-                await self._store.write(lambda c: _drop_old(c, before))  # noqa: B023 - used at once
+            with suppress(StoreError):               # locked or full: said by whoever had to write; chores can wait
+                await self._chores(self._clock.now())
+
+    async def _chores(self, now: float) -> None:
+        names, before = [r.name for r in self._config.receiver], now - self._config.daemon.retention
+        self._exporter.own.waiting(await self._store.read(lambda c: outbox.waiting(c, names, now)))
+        if await self._store.read(lambda c: samples.oldest(c) < before):
+            await self._store.write(lambda c: _drop_old(c, before))
 
     async def _bursts(self) -> None:
         """A few times a day the faster spacing of an update for a while, so that there is a "before" at that spacing."""
@@ -245,7 +234,8 @@ class Daemon:
         if not hurried or not settings.bursts_per_day:
             await asyncio.Event().wait()
         while True:
-            await asyncio.sleep(86400 / settings.bursts_per_day)
+            period = 86400 / settings.bursts_per_day
+            await asyncio.sleep(period - self._clock.now() % period)      # by the wall clock: a restart costs no burst
             self._hurry(hurried, BURST_SECONDS)
 
 
@@ -260,25 +250,6 @@ def _alone(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def _watched(probe: Probe) -> Watched:
-    host = urlsplit(getattr(probe, "url", "")).hostname or ""
-    return Watched(rule=probe, host=host, critical=probe.critical, control=probe.control)
-
-
-def _judged(target: Target, probe: Probe, update: UpdateSettings) -> Judged:
-    subject = Subject(
-        probe=target[0], device=target[1], cohort=target[2], kind=probe.kind, critical=probe.critical, control=probe.control,
-        margin=margin_for(probe.kind, update.margin, probe.margin), signals=PROBES[probe.kind].signals)
-    return Judged(subject, probe.interval, fast_spacing(probe, update.interval_factor), probe.urgency)
-
-
-def _job(target: Target, probe: Probe, factor: float) -> Job:
-    secure = getattr(probe, "url", "").startswith("https:")
-    group = {"http": "http", "checkout": "browser"}.get(probe.kind, "other")
-    return Job(target=target, group=group, interval=probe.interval, timeout=probe.timeout, recheck=probe.recheck,
-               fast=fast_spacing(probe, factor), heavy=secure or probe.kind != "http")
 
 
 def run(config: Config) -> None:

@@ -5,10 +5,10 @@ import math
 import multiprocessing
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,9 @@ from probes.sample import Outcome, Sample, Trigger
 ENOUGH_FAST = 90            # runs at the faster spacing, without which an update is not judged at that spacing
 MOST_READ = 400_000         # runs read for all baselines together
 MOST_OBSERVED = 960         # runs within which a pass is hoped for: 2 h at 7.5 s; power over more takes too long to measure
-SCAN_SECONDS = 60.0
+SCAN_SECONDS = 60.0         # reading that takes longer fails
+ENOUGH_SECONDS = 20.0       # the past is read for so long, and what was found by then is "before"
+STORED_TO = 0.001           # s to which the store keeps a start, cut off: a run may seem to start before its outage
 FEW = 20                    # targets that are frozen in a thread: starting a process costs more
 
 
@@ -62,20 +64,31 @@ def _freeze_all(
     """The power that a PASS asks for is measured only for what must pass: the critical probes, all if none is."""
     most = max(ENOUGH_FAST * 4, min(WORTH_READING, MOST_READ // max(len(targets), 1)))
     since = now - settings.baseline
-    found = read_only(path, lambda c: _gather(c, targets, now, since, most), SCAN_SECONDS)
-    excluded = _excluded(read_only(path, lambda c: records.incidents(c, since)), earlier, now)
+    excluded = _excluded(targets, read_only(path, lambda c: records.incidents(c, since)), earlier, now)
+    pasts = {target: _Past(judged, excluded[target]) for target, judged in targets.items()}
+    read_only(path, lambda c: _gather(c, pasts, now, since, most), SCAN_SECONDS)
     every = not any(judged.subject.critical for judged in targets.values())
     return {
-        target: _frozen(targets[target], runs, excluded, settings.observe_limit if every or targets[target].subject.critical else 0.0)
-        for target, runs in found.items()
+        target: _frozen(past, settings.observe_limit if every or past.judged.subject.critical else 0.0)
+        for target, past in pasts.items()
     }
 
 
-def _excluded(incidents: Sequence[Incident], earlier: Sequence[Update], now: float) -> list[tuple[float, float]]:
-    """Times that are no "before": incidents, and updates that regressed or were cancelled."""
-    spans = [(i.began, i.resolved or now) for i in incidents if i.kind in {"outage", "regression"}]
-    bad = [u for u in earlier if u.regressed or u.status is Status.CANCELLED]
-    return spans + [(u.started, u.recovered or u.closed or now) for u in bad]
+_Span = tuple[float, float]
+
+
+def _excluded(targets: Iterable[Target], incidents: Sequence[Incident], earlier: Sequence[Update], now: float) -> dict[Target, list[_Span]]:
+    """Times that are no "before" of a target: updates that regressed or were cancelled, and its own outages.
+
+    What is down does not spoil the past of the rest: else a probe that nobody repairs leaves the whole shop without one.
+    """
+    bad = [(u.started, u.recovered or u.closed or now) for u in earlier if u.regressed or u.status is Status.CANCELLED]
+    spans = {target: list(bad) for target in targets}
+    for incident in incidents:
+        for m in incident.members if incident.kind in {"outage", "regression"} else ():
+            if (own := spans.get((m.probe, m.device, m.cohort))) is not None:
+                own.append((m.since - STORED_TO, m.recovered or incident.resolved or now))
+    return spans
 
 
 def run_at(sample: Sample, spacing: float) -> Run | None:
@@ -91,34 +104,43 @@ def run_at(sample: Sample, spacing: float) -> Run | None:
                values=sample.values)
 
 
-_Runs = tuple[list[Run], list[Run]]      # at the regular spacing, and at the faster one; newest first
+@dataclass(slots=True)
+class _Past:
+    """What has been read of one target: its runs at the regular spacing and at the faster one, newest first."""
+
+    judged: Judged
+    excluded: Sequence[_Span] = ()
+    regular: list[Run] = field(default_factory=list)
+    fast: list[Run] = field(default_factory=list)
+
+    def take(self, sample: Sample) -> int:
+        """Keep the sample if it is "before"; how many runs there are at the spacing that has more."""
+        if not any(begin <= sample.started <= end for begin, end in self.excluded):
+            if sample.trigger is Trigger.SCHEDULED and (run := run_at(sample, self.judged.interval)):
+                self.regular.append(run)
+            if math.isclose(sample.spacing, self.judged.fast, rel_tol=0.01) and (run := run_at(sample, self.judged.fast)):
+                self.fast.append(run)
+        return max(len(self.regular), len(self.fast))
 
 
-def _gather(connection: sqlite3.Connection, targets: Mapping[Target, Judged], before: float, since: float, most: int) -> dict[Target, _Runs]:
-    """Up to `most` newest runs of each target at either spacing."""
-    found: dict[Target, _Runs] = {target: ([], []) for target in targets}
-    lacking = set(targets)
-    for stored in samples.backwards(connection, before, since):
+def _gather(connection: sqlite3.Connection, pasts: Mapping[Target, _Past], before: float, since: float, most: int) -> None:
+    """Up to `most` newest runs of each target at either spacing, as far back as ENOUGH_SECONDS reach.
+
+    A target that has enough is not decoded any more: a new or an hourly one lacks runs until the end of the past.
+    """
+    series = samples.series_of(connection, pasts)
+    lacking = set(series)
+    for stored in samples.backwards(connection, before, since, lacking, ENOUGH_SECONDS):
         sample = stored.sample
         target = sample.probe, sample.device, sample.cohort
-        if target not in lacking:
-            continue
-        judged, (regular, fast) = targets[target], found[target]
-        if sample.trigger is Trigger.SCHEDULED and len(regular) < most and (run := run_at(sample, judged.interval)):
-            regular.append(run)
-        if math.isclose(sample.spacing, judged.fast, rel_tol=0.01) and (run := run_at(sample, judged.fast)):
-            fast.append(run)
-        if len(regular) >= most or len(fast) >= most:
-            lacking.discard(target)
-            if not lacking:
-                break
-    return found
+        if pasts[target].take(sample) >= most:
+            lacking.difference_update([id_ for id_, of in series.items() if of == target])
 
 
-def _frozen(judged: Judged, runs: _Runs, excluded: Sequence[tuple[float, float]], observe: float) -> Baseline:
+def _frozen(past: _Past, observe: float) -> Baseline:
     """`observe` is how long the update is observed at most, in s; 0 for a target that need not pass."""
-    regular, fast = runs
-    hurried = judged.fast < judged.interval and len(fast) >= ENOUGH_FAST
+    judged = past.judged
+    hurried = judged.fast < judged.interval and len(past.fast) >= ENOUGH_FAST
     spacing = judged.fast if hurried else judged.interval
     horizon = min(math.ceil(observe / spacing), MOST_OBSERVED)
-    return freeze(judged.subject, fast if hurried else regular, spacing=spacing, excluded=excluded, horizon=horizon)
+    return freeze(judged.subject, past.fast if hurried else past.regular, spacing=spacing, horizon=horizon)

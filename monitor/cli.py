@@ -43,19 +43,28 @@ class Context:
     def client(self) -> Client:
         """For the daemon at --url, $TILLWATCH_URL, or where the configuration says that it listens."""
         url = self._url or os.environ.get("TILLWATCH_URL")
-        if url and not url.startswith(("http://", "https://")):
-            raise CommandError(api.USAGE, f"--url must begin with http:// or https://, not {url!r}")
+        if url:
+            _check(url)
         if url and not self._has_config():
-            return Client(url, api.token_for(None))
+            return Client(url, api.token_for(url))
         config = self.config()
-        tls = config.web.tls
-        return Client(url or config.web.base, api.token_for(config.daemon.state_dir), tls.cert_file if tls else None)
+        tls, url = config.web.tls, url or config.web.local
+        return Client(url, api.token_for(url, config.daemon.state_dir, config.web.base), tls.cert_file if tls else None)
 
     def _has_config(self) -> bool:
         try:
             return self.path.exists()
         except CommandError:
             return False
+
+
+def _check(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise CommandError(api.USAGE, f"--url must begin with http:// or https://, not {url!r}")
+    try:
+        api.address(url)
+    except ValueError as error:
+        raise CommandError(api.USAGE, f"--url is no address: {error}") from None
 
 
 def _problems(error: Any, path: Path) -> CommandError:
@@ -132,6 +141,8 @@ def check_config(context: Context, schema: bool, as_json: bool) -> None:
     for warning in config.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{context.path}: ok ({len(config.probe)} probes, {len(config.receiver)} receivers)")
+    from monitor import observation
+    click.echo(observation.sentence(config))
 
 
 @main_group.command()

@@ -97,11 +97,30 @@ def _detail(error: urllib.error.HTTPError) -> str:
         return f"HTTP {error.code} {error.reason}"
 
 
-def token_for(state_dir: Path | None) -> str:
-    """$TILLWATCH_TOKEN, else the token that the daemon keeps for the command line of its own host, else ""."""
-    if token := os.environ.get("TILLWATCH_TOKEN", "").strip():
-        return token
+def token_for(url: str, state_dir: Path | None = None, base: str = "") -> str:
+    """$TILLWATCH_TOKEN, else the token that the daemon at `base` keeps for the command line of its own host, else "".
+
+    The kept one may do everything: it goes to this host or to `base`, whatever --url says. None goes out in the clear.
+    """
+    token = os.environ.get("TILLWATCH_TOKEN", "").strip()
+    if not token and state_dir and (_is_loopback(url) or (base and address(url) == address(base))):
+        token = _kept(state_dir)
+    if token and urlsplit(url).scheme != "https" and not _is_loopback(url):
+        raise CommandError(USAGE, f"a token is not sent over plain http to {urlsplit(url).hostname}, where others could read it: use https://, "
+                                  "or on the daemon's own host --url http://127.0.0.1:PORT")
+    return token
+
+
+def _kept(state_dir: Path) -> str:
     try:
-        return (state_dir / "token").read_text(encoding="ascii").strip() if state_dir else ""
+        return (state_dir / "token").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def address(url: str) -> tuple[str, str, int, str]:
+    """What `url` leads to, however it is written: scheme, host, port, path. Raises ValueError when it leads nowhere."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise ValueError("it names no host")
+    return parts.scheme, parts.hostname, parts.port or {"https": 443}.get(parts.scheme, 80), parts.path.rstrip("/")

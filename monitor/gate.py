@@ -46,7 +46,7 @@ def decide(verdict: dict[str, Any], *, lenient: bool) -> int | None:
         return api.BAD
     if verdict["verdict"] == "pass":
         return 0
-    if verdict["rolled_back"]:
+    if verdict.get("rolled_back") or verdict["status"] == "recovering":
         return api.INCONCLUSIVE                  # what was taken back is nothing to go on with, however lenient
     if verdict["verdict"] == "inconclusive" or verdict["status"] in {"cancelled", "closed"}:
         return 0 if lenient else api.INCONCLUSIVE

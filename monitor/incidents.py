@@ -10,6 +10,8 @@ from monitor.updates import Update
 Kind = Literal["outage", "regression", "monitor_fault", "update", "announcement", "drill"]
 What = Literal["firing", "escalated", "changed", "resolved"]
 
+PART_OF = "part of incident "      # the resolution of what goes on under another incident
+
 # One cause shows under several reasons: a dead web server is refused, times out or is reset as it likes.
 _CAUSES = {
     "dns": "dns", "dns_timeout": "dns",
@@ -98,17 +100,17 @@ def on_flip(incidents: Sequence[Incident], flip: Flip, context: Context, new_id:
         return _leave(incidents, flip)
     cause, kind = _cause(flip, context)
     member = _member(flip, context)
-    for incident in incidents:
-        if incident.open and _belongs(incident, cause, context):
-            return [_joined(incident, member)]
-    return [Transition("firing", _opened(flip, kind, cause, member, context, new_id()))]
+    same = [incident for incident in incidents if incident.open and incident.cause == cause]
+    if not same and kind == "outage" and context.suspect and context.watched:
+        same = _of(incidents, context.suspect.id)    # one incident per update, whatever goes wrong while it is under way
+    return [_joined(same[0], member) if same else Transition("firing", _opened(flip, kind, cause, member, context, new_id()))]
 
 
 def on_regression(incidents: Sequence[Incident], update: Update, urgency: Urgency, now: float, new_id: Callable[[], str]) -> list[Transition]:
-    """What the verdict *regression* does: it opens the update's one incident, or joins the one already open."""
-    for incident in incidents:
-        if incident.open and incident.update == update.id and incident.kind in {"regression", "outage"}:
-            return [_blamed(incident, update, urgency)]
+    """What the verdict *regression* does: it opens the update's one incident, or makes one of all that are open already."""
+    ours = _of(incidents, update.id)
+    if ours:
+        return [_blamed(_merged(ours), ours[0], update, urgency), *(_part_of(ours[0], other, now) for other in ours[1:])]
     incident = Incident(
         id=new_id(), kind="regression", cause=f"update:{update.id}", urgency=urgency, opened=now,
         began=update.segments[-1] if update.segments else update.started, update=update.id, version=update.version, ruling=update.ruling,
@@ -138,11 +140,10 @@ def _cause(flip: Flip, context: Context) -> tuple[str, Kind]:
     return f"{group}@{context.host}", "outage"
 
 
-def _belongs(incident: Incident, cause: str, context: Context) -> bool:
-    if incident.cause == cause:
-        return True
-    watched = context.suspect.id if context.suspect and context.watched else None
-    return watched is not None and incident.kind == "regression" and incident.update == watched and not cause.startswith("broken:")
+def _of(incidents: Iterable[Incident], update: str) -> list[Incident]:
+    """What is open of this update: its regression first, then the oldest."""
+    ours = (i for i in incidents if i.open and i.update == update and i.kind in {"regression", "outage"})
+    return sorted(ours, key=lambda i: (i.kind != "regression", i.opened, i.id))
 
 
 def _member(flip: Flip, context: Context) -> Member:
@@ -169,11 +170,25 @@ def _joined(incident: Incident, member: Member) -> Transition:
     return _worse(incident) if pages or critical else Transition("changed", incident)
 
 
-def _blamed(incident: Incident, update: Update, urgency: Urgency) -> Transition:
-    """The outage that is open turns out to be this update's regression."""
-    pages = incident.urgency == "ticket" and urgency == "page"
-    incident = replace(incident, kind="regression", cause=f"update:{update.id}", ruling=update.ruling, urgency="page" if pages else incident.urgency)
-    return _worse(incident) if pages else Transition("changed", incident)
+def _merged(incidents: Sequence[Incident]) -> Incident:
+    """The first with the members of all. Of a target that is in several, the one that is down or was down last stays."""
+    newest = sorted((m for i in incidents for m in i.members), key=lambda m: (m.recovered is None, m.since))
+    members = {_target(m): m for m in newest}
+    return replace(incidents[0], began=min(i.began for i in incidents), members=tuple(sorted(members.values(), key=lambda m: m.since)),
+                   urgency="page" if any(i.urgency == "page" for i in incidents) else "ticket")
+
+
+def _blamed(merged: Incident, told: Incident, update: Update, urgency: Urgency) -> Transition:
+    """The outage that is open turns out to be this update's regression. A new page when it is worse than what was told of it."""
+    incident = replace(merged, kind="regression", cause=f"update:{update.id}", ruling=update.ruling,
+                       urgency="page" if urgency == "page" else merged.urgency)
+    pages = told.urgency == "ticket" and incident.urgency == "page"
+    critical = told.acked_at is not None and any(m.critical for m in incident.members) and not any(m.critical for m in told.members)
+    return _worse(incident) if pages or critical else Transition("changed", incident)
+
+
+def _part_of(kept: Incident, other: Incident, now: float) -> Transition:
+    return Transition("resolved", replace(other, resolved=now, resolution=f"{PART_OF}{kept.id}"))
 
 
 def _worse(incident: Incident) -> Transition:

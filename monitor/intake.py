@@ -38,7 +38,10 @@ class Intake:
 
     def take_up(self, stored: Mapping[Target, Health]) -> None:
         """Go on from the health that was stored; what is no longer configured keeps no incident open."""
-        self._health = {target: health for target, health in stored.items() if target in self._targets}
+        told = {(m.probe, m.device, m.cohort) for i in self._casebook.open for m in i.members if m.recovered is None}
+        self._health = {t: h for t, h in stored.items() if t in self._targets and (t in told or not (h.down or h.broken))}
+        for target in stored.keys() - self._health.keys():
+            self._store.add_health(target, _NEW)                 # put back later, it begins anew: nobody was told that it is down
         now = self._clock.now()
         for incident in self._casebook.open:
             state = State.MEASURED if incident.kind == "monitor_fault" else State.UP

@@ -112,12 +112,11 @@ class Scheduler:
         self._lags: deque[float] = deque(maxlen=4)
         self._lag_due = math.inf                       # when the loop's lag is measured next
         self._late_at = -math.inf                      # when the loop was last found late
-        self.last_tick = 0.0
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._failed = self._loop.create_future()
-        self._origin = self.last_tick = self._loop.time()
+        self._origin = self._loop.time()
         for entry in self._entries.values():
             entry.due = self._origin + entry.phase
             self._push(entry.due, Trigger.SCHEDULED, entry)
@@ -137,6 +136,11 @@ class Scheduler:
         stuck = (await asyncio.wait(running, timeout=STOP_SECONDS))[1] if running else set()
         if stuck:
             log.error("probes did not stop", probes=sorted(task.get_name() for task in stuck))
+
+    @property
+    def behind(self) -> float:
+        """Seconds by which the next start is overdue; 0 when all is well."""
+        return max(0.0, self._loop.time() - self._heap[0][0]) if self._heap else 0.0
 
     async def failed(self) -> None:
         """Returns never, or raises what went wrong inside the scheduler itself."""
@@ -191,7 +195,7 @@ class Scheduler:
     def _tick(self) -> None:
         """Start all that is due. A heavy probe is started alone: the rest waits for the next turn of the loop."""
         self._timer = None
-        now = self.last_tick = self._loop.time()
+        now = self._loop.time()
         while self._heap and self._heap[0][0] <= now + 0.0005:
             due, _, trigger, entry = heapq.heappop(self._heap)
             if self._due(entry, trigger, due, now) and entry.job.heavy:

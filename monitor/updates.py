@@ -121,6 +121,13 @@ class Refusal:
     reason: str
 
 
+def act(update: Update, name: str, detail: str, now: float) -> Update | Refusal:
+    """What a person may say of an update: phase (`detail` names it), finish, rollback or cancel."""
+    if name == "phase":
+        return phase(update, detail, now)
+    return {"finish": finish, "rollback": rollback, "cancel": cancel}[name](update, now)
+
+
 def phase(update: Update, name: str, now: float) -> Update | Refusal:
     """The update in its next phase, which is judged as a segment of its own."""
     if update.status is not Status.OPEN:

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,14 +11,14 @@ from typing import Any, Protocol
 import structlog
 
 from monitor import before, updates
-from monitor.before import SCAN_SECONDS, Judged
+from monitor.before import Judged
 from monitor.casebook import Casebook
 from monitor.clock import Clock, day, new_id
 from monitor.exporter import Exporter
 from monitor.health import Target, Urgency
 from monitor.incidents import on_recovery, on_regression
 from monitor.judge.baseline import Baseline
-from monitor.judge.recovery import back_to_normal
+from monitor.judge.recovery import back_to_normal, harm_is_gone
 from monitor.judge.ruling import Ruling
 from monitor.judge.signals import Run
 from monitor.judge.verdict import Alarm, Case
@@ -30,8 +29,10 @@ from probes.sample import Sample
 log = structlog.get_logger()
 
 IDLE_SECONDS = 1.0          # expiry and silence are looked at this often; samples wake the watch at once
-RECENT = 200                # newest runs per target kept for "back to normal"
+RECENT = 400                # newest runs per target kept for "back to normal"
+SETTLE_SECONDS = 5.0
 LOOK_BACK = 3600.0          # s of runs after a regression that a restart looks at, for "back to normal"
+PAGE = 1_000                # samples handed to the judge in one go
 RULING_SHARE = 100         # a ruling that takes t is made at most every 100 t, unless there is an alarm
 TELL_SECONDS = 60.0         # a ruling is stored this often while nothing changes
 
@@ -96,7 +97,7 @@ class Watch:
         self._open: dict[str, _Open] = {}
         self._known: list[Update] = []               # the newest first; for attribution
         self._cursor = 0                             # the last sample row that was looked at
-        self._muted = False
+        self._muted = self._hurried = False
         self._woken = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -133,10 +134,13 @@ class Watch:
             self._casebook.release()
             if not self._open:
                 return
-            for stored in await self._store.read(lambda c: samples.after(c, self._cursor)):
+            page = await self._store.read(lambda c: samples.after(c, self._cursor, PAGE))
+            for stored in page:
                 self._cursor = stored.id
                 for watched in self._open.values():
                     self._feed(watched, stored.sample)
+            if len(page) == PAGE:
+                self.wake()
             for watched in list(self._open.values()):
                 await self._advance(watched, self._clock.now())
 
@@ -152,7 +156,8 @@ class Watch:
             baselines = await before.freeze_all(self._store.path, self._targets, self._known, now, self._settings)
             superseded = [w for w in self._open.values() if w.update.status is Status.OBSERVING]
             closed = [updates.supersede(w.update, now) for w in superseded]
-            await self._store.write(lambda c: _save_start(c, update, baselines, closed, by))
+            await self._settled()
+            await self._store.write(lambda c: records.start_update(c, update, {t: b.to_dict() for t, b in baselines.items()}, closed, by))
             for watched, earlier in zip(superseded, closed, strict=True):
                 self._moved(watched, earlier)
             if not self._open:                       # nobody has looked at samples since: none of them is of this update
@@ -170,14 +175,22 @@ class Watch:
             if found is None:
                 return None
             now = self._clock.now()
-            outcome = _act(found, act, detail, now)
+            outcome = updates.act(found, act, detail, now)
             if isinstance(outcome, Refusal) or watched is None:
                 return outcome if isinstance(outcome, Refusal) else Refusal(f"update {id_} is not watched any more")
-            await self._store.write(lambda c: _save(c, outcome, now, by, act, detail))
+            await self._settled()
+            await self._store.write(lambda c: records.step_update(c, outcome, now, by, act, detail))
             self._moved(watched, outcome)
             log.info("update moved", act=act, update=id_, version=outcome.version, by=by, detail=detail or None)
             self.wake()
             return outcome
+
+    async def _settled(self) -> None:
+        """What the judge decided before must be stored before what a person says now. Raises StoreError."""
+        try:
+            await asyncio.wait_for(self._casebook.settled(), SETTLE_SECONDS)
+        except TimeoutError:
+            raise StoreError("the store cannot write just now") from None
 
     def facts(self, update: Update) -> dict[str, Any]:
         """All that is told of an update: its stored facts, the newest ruling, and when there will be a verdict."""
@@ -240,7 +253,8 @@ class Watch:
     def _decided(self, watched: _Open, update: Update, now: float) -> None:
         log.warning("verdict", verdict=update.verdict, update=update.id, version=update.version, sentence=update.ruling.get("sentence"))
         transitions = on_regression(self._casebook.open, update, self._urgency(update), now, lambda: new_id(now)) if update.regressed else []
-        self._casebook.apply(transitions, also=lambda c: _save(c, update, now, "judge", update.verdict, str(update.ruling.get("sentence", ""))))
+        sentence = str(update.ruling.get("sentence", ""))
+        self._casebook.apply(transitions, also=lambda c: records.step_update(c, update, now, "judge", update.verdict, sentence))
         watched.recent.clear()
         self._moved(watched, update)
 
@@ -260,7 +274,7 @@ class Watch:
     def _recovered(self, watched: _Open, update: Update, why: str, now: float) -> None:
         log.info("back to normal", update=update.id, why=why)
         self._casebook.apply(
-            on_recovery(self._casebook.open, update, why, now), also=lambda c: _save(c, update, now, "judge", "recovered", why))
+            on_recovery(self._casebook.open, update, why, now), also=lambda c: records.step_update(c, update, now, "judge", "recovered", why))
         self._moved(watched, update)
 
     def _normal(self, watched: _Open, now: float) -> str:
@@ -271,7 +285,8 @@ class Watch:
         for target in self._guilty(watched):
             runs = list(watched.recent.get(target, ()))
             normal, why = back_to_normal(watched.baselines[target], runs)
-            if not normal:
+            harms = [s for s in update.ruling.get("signals", ()) if s["guilty"] and (s["probe"], s["device"], s["cohort"]) == target]
+            if not normal or not all(harm_is_gone(watched.baselines[target], runs, harm) for harm in harms):
                 return ""
             whys.append(why)
         return "; ".join(dict.fromkeys(whys)) or "there is no before to compare with"
@@ -289,7 +304,7 @@ class Watch:
         return "page" if urgent or not guilty else "ticket"
 
     def _commit(self, watched: _Open, update: Update, now: float, act: str) -> None:
-        self._casebook.apply([], also=lambda c: _save(c, update, now, "tillwatch", act, ""))
+        self._casebook.apply([], also=lambda c: records.step_update(c, update, now, "tillwatch", act, ""))
         self._moved(watched, update)
 
     def _moved(self, watched: _Open, update: Update) -> None:
@@ -315,7 +330,8 @@ class Watch:
         if sample.started >= (watched.update.rolled_back or 0.0):
             watched.recent.setdefault(target, deque(maxlen=RECENT)).append(run)
         if watched.update.live and watched.update.status is not Status.RECOVERING:
-            watched.case.add(target, run, warm=run.at < watched.since + self._settings.warm_up)
+            begin = max(watched.since, watched.update.downtime_until)
+            watched.case.add(target, run, warm=run.at < begin + self._settings.warm_up)
 
     def _case(self, update: Update, baselines: Mapping[Target, Baseline]) -> Case:
         """Segment i of an update has half of the false-alarm budget that is left, so that all of them keep within it."""
@@ -329,12 +345,20 @@ class Watch:
         watched = _Open(update, baselines, self._case(update, baselines), since)
         if update.regressed:
             since = max(since, update.verdict_at or since, self._clock.now() - LOOK_BACK)
-        for stored in await self._store.read(lambda c: samples.after(c, samples.first_id(c, since) - 1, 10_000_000), seconds=SCAN_SECONDS):
-            if stored.id <= self._cursor and stored.sample.started >= since:
-                self._feed(watched, stored.sample)
+        await self._replay(watched, since)
         self._open[update.id] = watched
         if update.live:
+            self._hurried = True
             self._pace.hurry([t for t, j in self._targets.items() if j.fast < j.interval], math.inf)
+
+    async def _replay(self, watched: _Open, since: float) -> None:
+        """Hand over what is stored since then, in pages between which probes can start."""
+        cursor = await self._store.read(lambda c: samples.first_id(c, since)) - 1
+        while cursor < self._cursor and (page := await self._store.read(lambda c, after=cursor: samples.after(c, after, PAGE))):  # type: ignore[misc]
+            for stored in page:
+                if stored.id <= self._cursor and stored.sample.started >= since:
+                    self._feed(watched, stored.sample)
+            cursor = page[-1].id
 
     # Books
 
@@ -363,7 +387,8 @@ class Watch:
             return
         if not any(i.kind == "regression" and i.update == update.id for i in self._casebook.open):
             self._open.pop(update.id, None)
-        if not any(w.update.live for w in self._open.values()):
+        if self._hurried and not any(w.update.live for w in self._open.values()):
+            self._hurried = False                    # once: a baseline burst may follow, and must not be cut short
             self._pace.relax()
 
     def _mark_muted(self) -> None:
@@ -371,21 +396,3 @@ class Watch:
         if muted != self._muted:
             self._muted = muted
             self._exporter.muted(muted)
-
-
-def _act(update: Update, act: str, detail: str, now: float) -> Update | Refusal:
-    if act == "phase":
-        return updates.phase(update, detail, now)
-    return {"finish": updates.finish, "rollback": updates.rollback, "cancel": updates.cancel}[act](update, now)
-
-
-def _save(connection: sqlite3.Connection, update: Update, now: float, by: str, act: str, detail: str) -> None:
-    records.save_update(connection, update)
-    records.add_act(connection, update.id, now, by, act, detail)
-
-
-def _save_start(connection: sqlite3.Connection, update: Update, baselines: Mapping[Target, Baseline], closed: Sequence[Update], by: str) -> None:
-    _save(connection, update, update.started, by, "start", update.override)
-    records.save_baselines(connection, update.id, [(target, baseline.to_dict()) for target, baseline in baselines.items()])
-    for earlier in closed:
-        _save(connection, earlier, update.started, "tillwatch", "superseded", update.id)

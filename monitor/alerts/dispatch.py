@@ -69,6 +69,7 @@ class Lane:
         self._due: float | None = None  # when the next message may be tried
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._refused: set[str] = set()  # rows of which it was said that nothing helps
         self._failing = self._blind = False
 
     def wake(self) -> None:
@@ -184,7 +185,7 @@ class Lane:
             return parcel.bare_message(facts, now)
 
     def _tell(self, parcel: Parcel, result: Result, outcome: str, seconds: float) -> None:
-        """One line per page; failing is told when it begins, when it ends, and when a message is given up."""
+        """One line per page; failing is told when it begins, when it ends, and once when a message is refused for good."""
         about = {
             "receiver": self.name,
             "incident": parcel.row.incident,
@@ -199,9 +200,16 @@ class Lane:
             level("page delivered", detail=result.detail or None, **about)
             self._failing = False
             return
-        level = log.error if outcome == "dead" else log.debug if self._failing else log.warning
+        level = log.error if outcome == "dead" or self._hopeless(parcel, result) else log.debug if self._failing else log.warning
         level("page not delivered", reason=result.reason, code=result.code or None, **about)
         self._failing = True
+
+    def _hopeless(self, parcel: Parcel, error: DeliveryError) -> bool:
+        """Is even the least that helps refused, for the first time? It is tried on, but somebody should look."""
+        if not (error.permanent and parcel.row.minimal) or parcel.row.id in self._refused:
+            return False
+        self._refused.add(parcel.row.id)
+        return True
 
     async def _read(self, work: Callable[[Connection], T]) -> T | None:
         """Read through the writer: its turns are short, while the reader may be at a long history just now."""

@@ -30,7 +30,7 @@ FRESH_CAP, OLD_CAP = 60.0, 300.0
 FRESH = 3600.0  # s for which a message is tried at least every minute
 RETRY_AFTER_CAP = 600.0
 RETRY_JITTER = 0.2
-MINIMAL_WAIT = 2.0  # s before the one attempt with the least that helps
+MINIMAL_WAIT = 2.0  # s before the first attempt with the least that helps
 RESOLVE_REPEATS = 300.0  # s for which the end is said again to a receiver that forgets
 
 
@@ -179,7 +179,7 @@ def settle(connection: sqlite3.Connection, id_: str, result: Result, now: float,
             (now, result.detail[:500], id_),
         )
         return "done"
-    state = "dead" if result.permanent and row.minimal else "superseded" if _over(connection, row) else "queued"
+    state = _state_after(connection, row, result)
     wait = wait_before(row, result, now, random.random() if jitter is None else jitter)  # noqa: S311 - spreads load, guards nothing
     connection.execute(
         "UPDATE outbox SET state = ?, not_before = ?, done = ?, minimal = ?, settled = ?, attempts = max(attempts, 1), "
@@ -198,12 +198,27 @@ def settle(connection: sqlite3.Connection, id_: str, result: Result, now: float,
     return state
 
 
+def _state_after(connection: sqlite3.Connection, row: Row, error: DeliveryError) -> str:
+    """What a failed attempt makes of its row. While an incident is open somebody must hear of it, however often it is refused:
+    a token is renewed, a channel is made again. Only what is over is given up.
+    """
+    refused = error.permanent and row.minimal
+    lasts = row.kind == "firing" and connection.execute("SELECT 1 FROM incident WHERE id = ? AND resolved IS NULL", (row.incident,)).fetchone()
+    if refused and not lasts:
+        return "dead"
+    return "superseded" if _over(connection, row) else "queued"
+
+
 def wait_before(row: Row, error: DeliveryError, now: float, jitter: float) -> float:
-    """Seconds until the next attempt: what the receiver asked for, or exponential back-off with full jitter."""
-    if error.retry_after is not None:
-        return min(error.retry_after, RETRY_AFTER_CAP) * (1 + RETRY_JITTER * jitter)
+    """Seconds until the next attempt: our own wait, or longer when the receiver asked for more ("Retry-After: 0" is no haste)."""
+    asked = min(error.retry_after or 0.0, RETRY_AFTER_CAP) * (1 + RETRY_JITTER * jitter)
+    return max(asked, _own_wait(row, error, now, jitter))
+
+
+def _own_wait(row: Row, error: DeliveryError, now: float, jitter: float) -> float:
+    """Exponential back-off with full jitter; for what is refused again and again the longest wait, always nearly whole."""
     if error.permanent:
-        return MINIMAL_WAIT
+        return OLD_CAP * (1 - RETRY_JITTER * jitter) if row.minimal else MINIMAL_WAIT
     cap = FRESH_CAP if now - row.created < FRESH else OLD_CAP
     return float(min(cap, BASE * 2 ** min(row.attempts - 1, 20))) * jitter
 
@@ -233,13 +248,14 @@ def requeue(connection: sqlite3.Connection, boot: str, receivers: Collection[str
 
 
 # What a forgetful receiver must hear again: the newest word on an incident, while it lasts or when its end is fresh.
+# A newer word that it refuses does not silence the one that it has: silence would be taken for recovery.
 _REPEATS = """
     SELECT outbox.id, outbox.incident FROM outbox JOIN incident ON incident.id = outbox.incident
     WHERE outbox.receiver = ? AND outbox.state = 'done'
     AND CASE outbox.kind WHEN 'firing' THEN incident.resolved IS NULL ELSE outbox.done > ? END
     AND NOT EXISTS (SELECT 1 FROM outbox AS later WHERE later.receiver = outbox.receiver
                     AND later.incident = outbox.incident AND later.seq > outbox.seq
-                    AND later.state NOT IN ('dead', 'superseded'))"""
+                    AND later.state NOT IN ('dead', 'superseded') AND NOT (later.state = 'queued' AND later.minimal))"""
 
 
 def to_repeat(connection: sqlite3.Connection, receiver: str, now: float) -> list[tuple[str, str]]:

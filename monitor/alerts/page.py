@@ -80,6 +80,7 @@ class Page:
     runbook: str = ""
     why: str = ""
     link: str = ""
+    merged: bool = False  # it goes on as part of another incident
 
     @property
     def drill(self) -> bool:
@@ -88,7 +89,7 @@ class Page:
     @property
     def title(self) -> str:
         """One line for a subject or a lock screen, the shop first."""
-        mark = "TEST" if self.drill else "over" if self.state == "resolved" else self.urgency
+        mark = "TEST" if self.drill else "merged" if self.merged else "over" if self.state == "resolved" else self.urgency
         return words.line(f"[{mark}] {self.shop.name}: {self.sentence}", 250)
 
     def text(self) -> str:
@@ -155,7 +156,7 @@ class Page:
 def compose(incident: Incident, facts: Facts, delivery: Delivery, now: float) -> Page:
     """The page as it is true at `now`: the same incident reads "for 14 min" a quarter of an hour later."""
     firing, update = incident.open, facts.update
-    first, cost = words.first_step(incident, facts.shop.url) if firing else ("", "")
+    first, cost = words.first_step(incident, facts.shop.url, update) if firing else ("", "")
     return Page(
         sentence=words.sentence(incident, facts.means, update, now, receiver=delivery.receiver, missed=delivery.missed),
         state="firing" if firing else "resolved",
@@ -180,6 +181,7 @@ def compose(incident: Incident, facts: Facts, delivery: Delivery, now: float) ->
         runbook=delivery.runbook,
         why=words.why(incident, now),
         link="" if incident.kind == "drill" else _link(facts.base, "incidents", incident.id),
+        merged=words.merged(incident),
     )
 
 

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from monitor.clock import clock_time, span
-from monitor.incidents import Incident, Member
-from monitor.updates import Changed, Update
+from monitor.incidents import PART_OF, Incident, Member
+from monitor.updates import Changed, Status, Update
 from probes.reasons import REASONS
 from probes.scrub import scrub
 
@@ -39,8 +39,7 @@ def sentence(incident: Incident, means: Means, update: Update | None, now: float
     if incident.resolved is not None:
         return line(_over(incident, now, missed=missed), 500)
     if incident.kind == "regression":
-        told = str(incident.ruling.get("sentence", "")).rstrip(". ")
-        return line(told or f"{_update_name(incident)} made the shop worse, seen since {moment(incident.began, now)}", 500)
+        return line(_regression(incident, means, now), 500)
     if incident.kind == "monitor_fault":
         reason = _reason(incident.members)
         return line(
@@ -111,8 +110,16 @@ def still_works(works: Sequence[str], incident: Incident) -> tuple[str, ...]:
     return tuple(line(name, 64) for name in works if name not in down)[:MOST_NAMES]
 
 
-def first_step(incident: Incident, url: str) -> tuple[str, str]:
+def merged(incident: Incident) -> bool:
+    """Did it end only because it goes on as part of another incident?"""
+    return incident.resolution.startswith(PART_OF)
+
+
+def first_step(incident: Incident, url: str, update: Update | None) -> tuple[str, str]:
     """What to do first, and what that costs. Tillwatch itself does none of it."""
+    # A closed update cannot be rolled back any more here: the command would be refused, in the middle of the night.
+    taken = update is not None and update.status in {Status.OPEN, Status.OBSERVING}
+    say = f", then say so: `tillwatch update rollback {incident.update}`" if taken else ""
     name = line(incident.version or incident.update, 64)
     if incident.kind == "drill":
         return "nothing", ""
@@ -121,18 +128,39 @@ def first_step(incident: Incident, url: str) -> tuple[str, str]:
         return first, "nothing; until it is mended nobody watches these probes"
     if incident.kind == "regression":
         return (
-            f"roll update {name} back in the shop, then say so: `tillwatch update rollback {incident.update}`",
+            f"roll update {name} back in the shop{say}",
             "what the update brought is gone until it is mended; if it changed the database, orders since then may be lost with it",
         )
     if incident.kind == "outage" and incident.update:
         look = f"look at {line(url, 200)} and at what update {name} changed; if it was the update, roll it back in the shop"
         return (
-            f"{look}, then say so: `tillwatch update rollback {incident.update}`",
+            f"{look}{say}",
             "looking costs nothing; a rollback takes back what the update brought",
         )
     if incident.kind == "outage":
         return f"open {line(url, 200)} from another network, then look at the web server and its error log", "nothing"
     return "", ""
+
+
+def _regression(incident: Incident, means: Means, now: float) -> str:
+    """What it means to customers, where that is known of the worst signal; else as the judge put it. With "since" either way."""
+    since = f"since {moment(incident.began, now)}"
+    guilty = _guilty(incident.ruling)
+    worst = guilty[0] if guilty else None
+    meaning = means.get(worst["probe"], "") if worst and worst["failed_after"] is not None else ""
+    if worst and meaning:
+        others = _listed([n for n in dict.fromkeys(f"*{s['probe']}*" for s in guilty) if n != f"*{worst['probe']}*"])
+        numbers = _failed(worst, f" since {line(_update_name(incident, start=False), 80)}")
+        return f"{_capital(meaning)} {since}: {numbers}{f'; also worse: {others}' if others else ''}"
+    told = str(incident.ruling.get("sentence", "")).rstrip(". ")
+    what, colon, numbers = told.partition(": ")
+    return f"{what} {since}{colon}{numbers}" if told else f"{_update_name(incident)} made the shop worse, seen {since}"
+
+
+def _capital(meaning: str) -> str:
+    """As the start of a sentence that goes on, however it was written in the configuration."""
+    meaning = meaning.strip().rstrip(".")
+    return meaning[:1].upper() + meaning[1:]
 
 
 def _outage(incident: Incident, means: Means, update: Update | None, now: float) -> str:
@@ -143,7 +171,7 @@ def _outage(incident: Incident, means: Means, update: Update | None, now: float)
     before = _before(update, worst)
     if before:
         counted += f", before the update {before[0]} of {before[1]}"
-    told = means.get(worst.probe) or _meaning(down)
+    told = _capital(means.get(worst.probe, "")) or _meaning(down)
     alone = len(_distinct(down)) == 1 and worst.probe not in means
     reason = _reason([worst])
     return f"{told} since {since}: {'it' if alone else _name(worst)} {counted}{f'; {reason}' if reason else ''}"
@@ -159,6 +187,10 @@ def _over(incident: Incident, now: float, *, missed: bool) -> str:
     ended = incident.resolved or now
     lasted = f"lasted {span(ended - incident.began)}"
     times = f"from {moment(incident.began, now)} to {moment(ended, now)}"
+    if merged(incident):
+        are = "is" if len(_distinct(incident.members)) < 2 else "are"
+        story = f"{are} {incident.resolution} ({_update_name(incident, start=False)})"
+        return f"Not over, but told together from now on: {_names(incident.members)} {story}"
     if incident.kind == "monitor_fault":
         return f"Over: Tillwatch can measure {_names(incident.members)} again, which it could not {times}, {lasted}"
     if incident.kind == "regression":
@@ -199,11 +231,16 @@ def _guilty(ruling: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _signal(signal: Mapping[str, Any]) -> str:
     name = _target(signal["probe"], signal["device"])
     if signal["failed_after"] is not None:
-        return f"{name} failed {signal['failed_after']} of {signal['n_after']}, before {signal['failed_before']} of {signal['n_before']}"
+        return _failed(signal)
     bounds = ""
     if signal["ratio_lower"] is not None and signal["ratio_upper"] is not None:
         bounds = f", {signal['ratio_lower']:.2g} to {signal['ratio_upper']:.2g} times as long"
     return f"{name} {signal['signal']} {_seconds(signal['after'])}, before {_seconds(signal['before'])}{bounds}"
+
+
+def _failed(signal: Mapping[str, Any], since: str = "") -> str:
+    name = _target(signal["probe"], signal["device"])
+    return f"{name} failed {signal['failed_after']} of {signal['n_after']}{since}, before {signal['failed_before']} of {signal['n_before']}"
 
 
 def _seconds(value: float | None) -> str:
@@ -242,7 +279,10 @@ def _distinct(members: Iterable[Member]) -> list[str]:
 
 
 def _names(members: Sequence[Member]) -> str:
-    names = _distinct(members)
+    return _listed(_distinct(members))
+
+
+def _listed(names: Sequence[str]) -> str:
     if len(names) > 3:
         return f"{', '.join(names[:2])} and {len(names) - 2} more"
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

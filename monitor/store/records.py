@@ -84,6 +84,22 @@ def add_act(connection: sqlite3.Connection, update: str, at: float, by: str, act
     connection.execute("INSERT INTO update_act (update_id, at, by, act, detail) VALUES (?, ?, ?, ?, ?)", (update, at, by, act, detail))
 
 
+def step_update(connection: sqlite3.Connection, update: Update, at: float, by: str, act: str, detail: str) -> None:
+    """The update as it is now, and the act that made it so."""
+    save_update(connection, update)
+    add_act(connection, update.id, at, by, act, detail)
+
+
+def start_update(
+    connection: sqlite3.Connection, update: Update, baselines: Mapping[Target, Mapping[str, Any]], superseded: Iterable[Update], by: str,
+) -> None:
+    """A new update with its frozen "before", and the earlier ones that it closes."""
+    step_update(connection, update, update.started, by, "start", update.override)
+    save_baselines(connection, update.id, baselines.items())
+    for earlier in superseded:
+        step_update(connection, earlier, update.started, "tillwatch", "superseded", update.id)
+
+
 def acts(connection: sqlite3.Connection, update: str) -> list[dict[str, Any]]:
     rows = connection.execute("SELECT at, by, act, detail FROM update_act WHERE update_id = ? ORDER BY id", (update,))
     return [dict(zip(("at", "by", "act", "detail"), row, strict=True)) for row in rows]

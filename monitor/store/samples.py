@@ -4,7 +4,8 @@ import json
 import math
 import sqlite3
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Container, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from probes.sample import Outcome, Sample, Step, Trigger
@@ -15,6 +16,10 @@ _TRIGGER = {value: number for number, value in enumerate(_TRIGGERS)}
 _DOUBT_MS = 120_000     # rows are in the order of their end; a run is never longer than this
 _INSERT = "INSERT INTO sample (series, started, seconds, code, amounts, extra) VALUES (?, ?, ?, ?, ?, ?)"
 _CHECKPOINT = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)"
+_PAGE = 20_000          # rows looked at by one statement: what it decodes takes 0.2 s at most
+_BACKWARDS = """
+    SELECT * FROM sample WHERE id > ? AND id <= ? AND started >= ? AND started < ?
+    AND (? IS NULL OR series IN (SELECT value FROM json_each(?))) ORDER BY id DESC"""
 Row = tuple[int, int, int, int, bytes | None, str | None]
 
 
@@ -137,14 +142,31 @@ def after(connection: sqlite3.Connection, id_: int, limit: int = 50_000) -> list
     return [decoder.decode(row) for row in rows]
 
 
-def backwards(connection: sqlite3.Connection, before: float, since: float) -> Iterator[Stored]:
-    """Samples started in [since, before), newest first; times in Unix s."""
-    decoder, oldest, newest = Decoder(connection), int(since * 1000), int(before * 1000)
-    for row in connection.execute("SELECT * FROM sample ORDER BY id DESC"):
-        if row[2] < oldest - _DOUBT_MS:
+def series_of(connection: sqlite3.Connection, targets: Container[tuple[str, str, str]]) -> dict[int, tuple[str, str, str]]:
+    """The ids of all series of these targets (probe, device, cohort), each with its target."""
+    rows = connection.execute("SELECT id, probe, device, cohort FROM series")
+    return {id_: (probe, device, cohort) for id_, probe, device, cohort in rows if (probe, device, cohort) in targets}
+
+
+def backwards(
+    connection: sqlite3.Connection, before: float, since: float, among: Set[int] | None = None, seconds: float = math.inf,
+) -> Iterator[Stored]:
+    """Samples started in [since, before), newest first; times in Unix s.
+
+    Only of the series `among`, which may become fewer while this reads: rows of others are left to SQLite, and cost
+    next to nothing. Ends early, at the next page of rows, when it has taken longer than `seconds`.
+    """
+    decoder, end = Decoder(connection), time.monotonic() + seconds
+    first, high, span = first_id(connection, since), newest_id(connection), (int(since * 1000), int(before * 1000))
+    while high >= first and (among is None or among):
+        low = max(high - _PAGE, first - 1)
+        ids = None if among is None else json.dumps(list(among))
+        for row in connection.execute(_BACKWARDS, (low, high, *span, ids, ids)):
+            if among is None or row[1] in among:
+                yield decoder.decode(row)
+        if time.monotonic() >= end:
             return
-        if oldest <= row[2] < newest:
-            yield decoder.decode(row)
+        high = low
 
 
 def checkpoints(connection: sqlite3.Connection) -> Mapping[tuple[str, str, str], bytes]:

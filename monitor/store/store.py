@@ -80,7 +80,7 @@ class Store:
         self.on_commit: Callable[[float, int], None] = lambda _seconds, _written: None
         self.on_failure: Callable[[str], None] = lambda _text: None
         self.failing_since: float | None = None      # monotonic s
-        self.last_commit = time.monotonic()
+        self._waiting_since: float | None = None     # monotonic s
         self._pending = _Batch()
         self._jobs: queue.SimpleQueue[_Job | _Batch | None] = queue.SimpleQueue()
         self._kick: asyncio.TimerHandle | None = None
@@ -128,16 +128,26 @@ class Store:
         """
         self._flush()
         future: asyncio.Future[object] = self._loop.create_future()
-        self._jobs.put(_Job(work, future))
+        self._hand_over(_Job(work, future))
         return await future  # type: ignore[return-value]  # the result of `work` itself
 
     async def read(self, work: Work[T], *, seconds: float = READ_SECONDS) -> T:
         """Run `work` with a connection that cannot write, in the reader thread. Raises StoreError, also after `seconds`."""
         return await self._loop.run_in_executor(self._readers, read_only, self.path, work, seconds)
 
+    @property
+    def behind(self) -> float:
+        """Seconds for which the writer has had work and committed none of it."""
+        return time.monotonic() - self._waiting_since if self._waiting_since is not None else 0.0
+
     def size(self) -> int:
         """Bytes of the database and its log. By `stat` alone: opening the file here would drop SQLite's locks."""
         return sum(p.stat().st_size for p in self.path.parent.glob(self.path.name + "*"))
+
+    def _hand_over(self, work: _Job | _Batch) -> None:
+        if self._waiting_since is None:
+            self._waiting_since = time.monotonic()
+        self._jobs.put(work)
 
     def _flush(self) -> None:
         if self._kick:
@@ -145,7 +155,7 @@ class Store:
             self._kick = None
         if self._pending:
             batch, self._pending = self._pending, _Batch()
-            self._jobs.put(batch)
+            self._hand_over(batch)
 
     def _write_loop(self) -> None:
         while (item := self._next()) is not None:
@@ -213,7 +223,8 @@ class Store:
             return
 
     def _committed(self, seconds: float, written: int) -> None:
-        self.failing_since, self.last_commit = None, time.monotonic()
+        self.failing_since = None
+        self._waiting_since = None if self._jobs.empty() else time.monotonic()
         self.on_commit(seconds, written)
 
     def _failed(self, text: str) -> None:

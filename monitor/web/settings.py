@@ -35,7 +35,10 @@ class WebSettings(Table):
 
     listen: Annotated[str, AfterValidator(_address)] = Field(default="127.0.0.1:9464", description="/metrics, health, API, operator pages")
     tls: TlsSettings | None = Field(default=None, description="needed to listen beyond loopback")
-    url: str = Field(default="", pattern=r"^(https?://[^\s]+)?$", description="how people reach the operator pages, for links in messages")
+    url: str = Field(
+        default="", pattern=r"^(https?://[^\s]+)?$",
+        description="how people reach it, for links in messages; its host is served beside this machine's own names",
+    )
 
     @property
     def host(self) -> str:
@@ -48,8 +51,13 @@ class WebSettings(Table):
     @property
     def base(self) -> str:
         """The address to link to, without a slash at the end."""
+        return self.url.rstrip("/") or self.local
+
+    @property
+    def local(self) -> str:
+        """The address for programs on this host."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)  # noqa: S104
-        return self.url.rstrip("/") or f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
 
 class TokenSettings(Table):

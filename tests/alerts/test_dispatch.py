@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from desk import FACTS, NIGHT, Hook, free_port, hook, make_incident, serving, settings, silent_server, teller, until
+from structlog.testing import capture_logs
 
 from monitor.alerts import dispatch, outbox, words
 from monitor.alerts.delivery import ReceiverSettings
@@ -164,10 +165,38 @@ async def test_attempts_are_reported(store: Store, clock: ManualClock, server: H
             clock.at += later
         await tell("firing", replace(INCIDENT, id="other"))
         server.answer = 404
+        await desk.settled()
+        await tell("resolved", replace(INCIDENT, id="other", resolved=clock.at))
         for _ in range(3):
             await desk.settled()
             clock.at += 2
-    assert seen == [("hook", "failed"), ("hook", "delivered"), ("hook", "failed"), ("hook", "dead")]
+    assert seen == [("hook", "failed"), ("hook", "delivered"), ("hook", "failed"), ("hook", "failed"), ("hook", "dead")]
+
+
+@pytest.mark.parametrize("status", [401, 404])
+async def test_a_receiver_that_refuses_is_not_hammered_and_has_the_page_when_it_is_mended(
+    store: Store, clock: ManualClock, server: Hook, status: int
+) -> None:
+    seen: list[str] = []
+    server.answer = status
+    receiver = hook(url=server.url)
+    tell = teller(store, clock, [receiver])
+    reports = Reports(attempted=lambda _name, outcome, _seconds: seen.append(outcome))
+    with capture_logs() as logs:
+        async with desk_of(store, clock, receiver, reports=reports) as desk:
+            await tell("firing", INCIDENT)
+            for _second in range(600):
+                await desk.settled()
+                clock.at += 1
+                assert len(server.got) <= 3 or clock.at > NIGHT + 120
+            assert 3 <= len(server.got) <= 5
+            assert await states(store) == [("firing", "queued")]
+            server.answer = 200
+            clock.at += 300
+            await desk.settled()
+    assert seen == ["failed"] * (len(server.got) - 1) + ["delivered"]
+    assert len([entry for entry in logs if entry["log_level"] == "error"]) == 1, "said once, however often it is tried"
+    assert await states(store) == [("firing", "done")]
 
 
 async def test_alertmanager_is_told_again_every_minute_and_of_the_end_for_five(store: Store, clock: ManualClock, server: Hook) -> None:

@@ -194,14 +194,56 @@ def test_nothing_leaves_before_its_time(box: Box) -> None:
     assert len(box.claim(NOW + 33)) == 1
 
 
-def test_a_refusal_for_good_is_tried_once_more_with_the_least(box: Box) -> None:
+@pytest.mark.parametrize("asked", [None, 0.0])
+def test_what_lasts_is_never_given_up_and_tried_slowly_with_the_least(box: Box, asked: float | None) -> None:
     box.tell("firing", OUTAGE)
+    refused, now, times = DeliveryError("no such page", permanent=True, code="404", retry_after=asked), NOW, []
+    for _ in range(20):
+        (parcel,) = box.claim(now)
+        times.append(now - NOW)
+        assert parcel.row.minimal is (len(times) > 1)
+        assert outbox.settle(box.connection, parcel.row.id, refused, now, 0.5) == "queued"
+        now = outbox.next_due(box.connection, "hook") or 0.0
+    assert times[:4] == [0.0, 2.0, 272.0, 542.0]
+    assert box.send(now=now) == "done"
+
+
+def test_an_end_that_is_refused_for_good_is_tried_once_more_with_the_least(box: Box) -> None:
+    box.tell("firing", OUTAGE)
+    box.send()
+    box.tell("resolved", OVER)
     refused = DeliveryError("no such page", permanent=True, code="404")
     assert box.send(refused) == "queued"
     (parcel,) = box.claim(NOW + 2)
     assert parcel.row.minimal
     assert outbox.settle(box.connection, parcel.row.id, refused, NOW + 2) == "dead"
     assert box.claim(NOW + 9999) == []
+
+
+def test_what_is_refused_for_good_while_its_end_comes_is_given_up(box: Box) -> None:
+    box.tell("firing", OUTAGE)
+    refused = DeliveryError("no such page", permanent=True, code="404")
+    box.send(refused)
+    (parcel,) = box.claim(NOW + 2)
+    box.tell("resolved", OVER)
+    assert outbox.settle(box.connection, parcel.row.id, refused, NOW + 2) == "dead"
+    assert [p.row.kind for p in box.claim(NOW + 2)] == ["resolved"]
+
+
+def test_a_page_that_was_refused_goes_on_after_a_restart(box: Box) -> None:
+    box.tell("firing", OUTAGE)
+    refused = DeliveryError("no", permanent=True, code="401")
+    assert [box.send(refused, NOW + 5 * n) for n in range(2)] == ["queued", "queued"]
+    box.claim(NOW + 999, boot="first")
+    outbox.requeue(box.connection, "second", ["hook"], NOW + 1000)
+    assert [p.row.minimal for p in box.claim(NOW + 1000, boot="second")] == [True]
+
+
+def test_retry_after_of_nothing_is_no_haste(box: Box) -> None:
+    box.tell("firing", OUTAGE)
+    (parcel,) = box.claim()
+    row = replace(parcel.row, attempts=1)
+    assert outbox.wait_before(row, DeliveryError("busy", retry_after=0.0), NOW, 0.5) == 1.0
 
 
 def test_an_open_incident_is_never_too_old_but_news_of_its_end_is(box: Box) -> None:
@@ -311,7 +353,7 @@ def test_a_worse_state_that_is_refused_does_not_silence_what_was_told(connection
     box.send(name="am")
     box.tell("escalated", WORSE)
     assert outbox.to_repeat(connection, "am", NOW) == []
-    assert [box.send(refused, NOW + 5 * n, "am") for n in range(2)] == ["queued", "dead"]
+    assert [box.send(refused, NOW + 5 * n, "am") for n in range(2)] == ["queued", "queued"]
     ((told, _),) = outbox.to_repeat(connection, "am", NOW)
     assert outbox.again(connection, "am", told, NOW).row.escalation == 0  # type: ignore[union-attr]
 

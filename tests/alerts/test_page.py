@@ -35,6 +35,8 @@ def signal(probe: str = "pay", **changes: Any) -> dict[str, Any]:
     return row | changes
 
 
+PAY = signal(evidence=9.0, failed_after=5, n_after=11, n_before=164)
+SLOW = signal("home", signal="", failed_before=None, failed_after=None, before=0.3, after=2.0)
 UPDATE = Update(
     id="01update", version="2.0", started=NIGHT - 180, by="ci", changes=(Changed("payment", "3.1"), Changed("theme")), ruling={"signals": [signal()]}
 )
@@ -81,19 +83,37 @@ def page(incident: Incident, facts: Facts = FACTS, *, after: float = 60.0, **del
             FACTS,
             "Customers cannot use *p0*, *p1* and 3 more since 02:14: *p0* failed 4 of 4; the server refused the connection",
         ),
-        (REGRESSION, FACTS, "Customers cannot check out: *pay* failed 4 of 4 since the update, before 0 of 288"),
+        (REGRESSION, FACTS, "Customers cannot check out since 02:14: *pay* failed 4 of 4 since the update, before 0 of 288"),
+        (
+            replace(REGRESSION, ruling={"sentence": "worse.", "signals": [signal("home"), PAY, signal("home", signal="duration")]}),
+            replace(FACTS, means={"pay": "customers cannot pay."}),
+            "Customers cannot pay since 02:14: *pay* failed 5 of 11 since update 2.0, before 0 of 164; also worse: *home*",
+        ),
+        (
+            replace(REGRESSION, ruling={"sentence": "Customers wait longer: *home* takes 2 s.", "signals": [SLOW]}),
+            replace(FACTS, means={"home": "customers see no shop"}),
+            "Customers wait longer since 02:14: *home* takes 2 s",
+        ),
+        (replace(REGRESSION, ruling={"sentence": "It is worse."}), FACTS, "It is worse since 02:14"),
         (replace(REGRESSION, ruling={}), FACTS, "Update 2.0 made the shop worse, seen since 02:14"),
         (
             make_incident(kind="monitor_fault", urgency="ticket", members=(make_member(reason="deadline"),)),
             FACTS,
-            "Tillwatch cannot measure *pay* since 02:14 (the run did not end by itself and was stopped by the scheduler): "
-            "this says nothing about the shop itself",
+            (
+                "Tillwatch cannot measure *pay* since 02:14 (the run did not end by itself and was stopped by the scheduler): "
+                "this says nothing about the shop itself"
+            ),
         ),
         (make_incident(resolved=NIGHT + 720, resolution="recovered"), FACTS, "Over: *pay* failed from 02:14 to 02:26, lasted 12 min"),
         (
             replace(REGRESSION, resolved=NIGHT + 2400),
             FACTS,
             "Over: the shop is as it was before update 2.0, which made it worse from 02:14 to 02:54, lasted 40 min",
+        ),
+        (
+            make_incident(update="01update", version="2.0", resolved=NIGHT + 720, resolution="part of incident 02other"),
+            FACTS,
+            "Not over, but told together from now on: *pay* is part of incident 02other (update 2.0)",
         ),
         (
             make_incident(kind="monitor_fault", resolved=NIGHT + 720),
@@ -202,6 +222,27 @@ def test_a_regression_says_what_to_do_and_what_it_costs() -> None:
     assert told.cost == "what the update brought is gone until it is mended; if it changed the database, orders since then may be lost with it"
     assert told.changed == "2.0 (payment 3.1, theme), phase all"
     assert page(REGRESSION, replace(FACTS, update=replace(UPDATE, status=Status.CLOSED))).changed == "2.0 (payment 3.1, theme), closed"
+
+
+@pytest.mark.parametrize("update", [None, *(replace(UPDATE, status=s) for s in Status)])
+def test_a_rollback_that_would_be_refused_is_not_advised(update: Update | None) -> None:
+    taken = update is not None and update.status in {Status.OPEN, Status.OBSERVING}
+    for incident in (REGRESSION, make_incident(update="01update", version="2.0")):
+        first = page(incident, replace(FACTS, update=update)).first
+        assert "in the shop" in first
+        assert ("tillwatch update rollback 01update" in first) is taken
+
+
+def test_what_goes_on_elsewhere_is_not_called_over() -> None:
+    told = page(make_incident(update="01update", version="2.0", resolved=NIGHT + 60, resolution="part of incident 02other"))
+    assert told.title.startswith("[merged] example-shop: Not over, but told together")
+
+
+def test_a_long_regression_is_one_bounded_sentence() -> None:
+    signals = [signal(f"p{n}" * 30) for n in range(200)]
+    told = page(replace(REGRESSION, version="9" * 999, ruling={"signals": signals}), replace(FACTS, means={signals[0]["probe"]: "x" * 120 + "\n"}))
+    assert len(told.sentence) <= 500
+    assert "\n" not in told.sentence
 
 
 def test_data_has_utc_times_and_no_empty_parts() -> None:

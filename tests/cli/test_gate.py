@@ -18,7 +18,7 @@ FACTS = {"id": "2026-09-21-1", "version": "2.0", "status": "open", "phase": "all
 @pytest.mark.parametrize(("verdict", "status", "strict", "lenient"), [
     ("watching", "open", None, None),
     ("watching", "observing", None, None),
-    ("watching", "recovering", 4, 0),
+    ("watching", "recovering", 4, 4),
     ("watching", "cancelled", 4, 0),
     ("watching", "closed", 4, 0),
     ("watching", "refused", 3, 3),
@@ -30,8 +30,13 @@ FACTS = {"id": "2026-09-21-1", "version": "2.0", "status": "open", "phase": "all
     ("regression", "closed", 1, 1),
 ])
 def test_a_verdict_has_one_exit_code(verdict: str, status: str, strict: int | None, lenient: int | None) -> None:
-    given = {"verdict": verdict, "status": status}
+    given = {"verdict": verdict, "status": status, "rolled_back": None}
     assert (gate.decide(given, lenient=False), gate.decide(given, lenient=True)) == (strict, lenient)
+
+
+def test_what_was_rolled_back_lets_no_pipeline_go_on_however_lenient() -> None:
+    given = {"verdict": "inconclusive", "status": "closed", "rolled_back": 1.0}
+    assert (gate.decide(given, lenient=False), gate.decide(given, lenient=True)) == (4, 4)
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)

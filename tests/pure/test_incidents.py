@@ -226,6 +226,73 @@ def test_an_outage_during_the_update_becomes_its_regression_without_a_second_pag
     assert (incident.kind, incident.id, incident.ruling, len(incident.members)) == ("regression", "I1", {"sentence": "worse"}, 1)
 
 
+WATCHED = replace(SHOP, suspect=UPDATE, watched=True)
+
+
+def test_outages_of_different_causes_under_one_update_are_one_incident(book):
+    book.flip("home", context=WATCHED)
+    book.flip("pay", reason="dns", at=110.0, context=WATCHED)
+    book.flip("psp", reason="body", at=120.0, context=replace(WATCHED, host="psp.example"))
+    assert book.steps == ["firing", "changed", "changed"]
+    book.flip("bank", reason="dns", context=Context(host="bank.example"))
+    book.flip("stock", reason="dns", context=replace(WATCHED, host="stock.example", suspect=replace(UPDATE, id="older")))
+    book.flip("home", State.BROKEN, "internal", context=WATCHED)
+    assert book.steps[3:] == ["firing"] * 3, "a control probe, another update, and a fault of ours stand apart"
+
+
+def split(book):
+    """Two outages of one update, as when the first began before it was watched."""
+    book.flip("home", context=replace(WATCHED, watched=False))
+    book.flip("search", reason="dns", at=110.0, since=30.0, context=replace(WATCHED, watched=False, urgency="ticket"))
+    assert len(book.open) == 2
+
+
+def test_a_regression_makes_one_incident_of_all_outages_of_its_update(book):
+    split(book)
+    regression(book)
+    assert book.steps[2:] == ["changed", "resolved"]
+    incident = book.only
+    assert (incident.id, incident.kind, incident.began, {m.probe for m in incident.members}) == ("I1", "regression", 30.0, {"home", "search"})
+    assert (book.all["I2"].resolved, book.all["I2"].resolution) == (120.0, "part of incident I1")
+    book.flip("search", State.UP, at=300.0, context=WATCHED)
+    assert [m.recovered for m in incident.members] == [None, None]
+    assert {m.probe: m.recovered for m in book.only.members} == {"home": None, "search": 300.0}
+
+
+def test_the_oldest_is_told_again_only_when_the_others_make_it_worse_than_what_was_told(book):
+    book.flip("search", context=replace(WATCHED, watched=False, urgency="ticket"))
+    book.flip("home", reason="dns", at=110.0, context=replace(WATCHED, watched=False))
+    regression(book, urgency="ticket")
+    assert book.steps[2:] == ["escalated", "resolved"]
+    assert (book.only.id, book.only.urgency, book.only.escalation) == ("I1", "page", 1)
+
+
+def test_a_critical_probe_that_is_folded_into_what_was_acknowledged_is_a_new_page(book):
+    book.flip("home", context=replace(WATCHED, watched=False))
+    book.do([acknowledged(book.only, "anna", 105.0)])
+    book.flip("pay", reason="dns", at=110.0, context=replace(WATCHED, watched=False, critical=True))
+    regression(book)
+    assert book.steps[3:] == ["escalated", "resolved"]
+    assert (book.only.acked_by, book.only.escalation) == ("", 1)
+
+
+def test_of_a_target_that_is_in_several_the_one_that_is_down_stays(book):
+    split(book)
+    book.flip("pay", context=replace(WATCHED, watched=False))
+    book.flip("home", State.UP, at=112.0)
+    book.flip("home", reason="dns", at=115.0, context=replace(WATCHED, watched=False))
+    regression(book)
+    assert {(m.probe, m.reason, m.recovered) for m in book.only.members} == {("home", "dns", None), ("search", "dns", None), ("pay", "status", None)}
+
+
+def test_the_regression_that_is_open_takes_in_an_older_outage(book):
+    book.flip("home", context=replace(WATCHED, watched=False))
+    book.do(on_regression([], UPDATE, "page", 120.0, book.id))
+    regression(book, now=130.0)
+    assert (book.only.id, book.all["I1"].resolution) == ("I2", "part of incident I2")
+    assert [m.probe for m in book.only.members] == ["home"]
+
+
 def test_an_outage_that_was_a_ticket_pages_when_it_becomes_a_regression(book):
     book.flip(context=replace(SHOP, suspect=UPDATE, watched=True, urgency="ticket"))
     regression(book)

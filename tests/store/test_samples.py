@@ -86,9 +86,12 @@ def histories(draw: st.DrawFn) -> list[Sample]:
     return [made(end - seconds, seconds=float(seconds)) for end in ends for seconds in [draw(st.integers(0, 90))]]
 
 
-@settings(max_examples=300, deadline=None)
-@given(history=histories(), dropped=st.integers(0, 10), since=st.integers(-200, 450), length=st.integers(0, 650))
-def test_the_newest_and_the_latest_are_found_as_by_looking_at_all(history: list[Sample], dropped: int, since: int, length: int) -> None:
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories(), dropped=st.integers(0, 10), since=st.integers(-200, 450), length=st.integers(0, 650), page=st.integers(1, 50))
+def test_the_newest_and_the_latest_are_found_as_by_looking_at_all(
+    monkeypatch: pytest.MonkeyPatch, history: list[Sample], dropped: int, since: int, length: int, page: int,
+) -> None:
+    monkeypatch.setattr(samples, "_PAGE", page)
     connection = sqlite3.connect(":memory:", isolation_level=None)
     migrate(connection)
     write(connection, *history)
@@ -102,6 +105,39 @@ def test_the_newest_and_the_latest_are_found_as_by_looking_at_all(history: list[
     assert not [n for n, s in left if n >= first and s.started < begin - 240], "shortly before, not long before"
     assert [s.id for s in samples.after(connection, first - 1)] == [number for number, _ in left if number >= first]
     assert [s.id for s in samples.after(connection, first - 1, 3)] == [number for number, _ in left if number >= first][:3]
+    connection.close()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    probes=st.lists(st.sampled_from("abc"), max_size=40), wanted=st.sets(st.sampled_from("abc")),
+    enough=st.integers(1, 10), page=st.integers(1, 50))
+def test_of_some_series_the_newest_are_read_until_there_are_enough(
+    monkeypatch: pytest.MonkeyPatch, probes: list[str], wanted: set[str], enough: int, page: int,
+) -> None:
+    monkeypatch.setattr(samples, "_PAGE", page)
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    write(connection, *(made(n, probe=probe, spacing=30.0 + n % 2) for n, probe in enumerate(probes)))
+    series = samples.series_of(connection, {(probe, "", "") for probe in wanted})
+    lacking, found = set(series), []
+    for stored in samples.backwards(connection, NOW + 100, NOW, lacking):
+        found.append(stored.id)
+        if [probes[id_ - 1] for id_ in found].count(stored.sample.probe) == enough:
+            lacking.difference_update(id_ for id_, target in series.items() if target[0] == stored.sample.probe)
+    newest = (n for n in range(len(probes), 0, -1) if probes[n - 1] in wanted)
+    assert found == [n for n in newest if probes[n:].count(probes[n - 1]) < enough]
+    connection.close()
+
+
+def test_reading_backwards_ends_when_its_time_is_over_with_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "_PAGE", 10)
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    write(connection, *(made(n) for n in range(35)))
+    found = [s.id for s in samples.backwards(connection, NOW + 100, NOW, seconds=0.0)]
+    assert found == list(range(35, 25, -1)), "a page is read in any case"
+    assert len(list(samples.backwards(connection, NOW + 100, NOW))) == 35
     connection.close()
 
 

@@ -168,7 +168,7 @@ async def test_nothing_to_change_is_no_commit(stage: Stage) -> None:
     """An empty commit would wake the watch, whose tick would ask for the next one, and so on for ever."""
     await stage.start()
     await stage.until("regression", slow=["pay"])
-    await stage.live(30)
+    await stage.live(130)
     assert (await stage.newest()).recovered is not None
     await stage.look()
     commits: list[int] = []

@@ -244,7 +244,8 @@ async def test_a_token_of_another_scope_is_403(shop: Front) -> None:
 @pytest.mark.parametrize("header", [b"Basic " + TOKENS["ci"].encode(), b"Bearer", b"Bearer \xff\xfe", "Bearer ключ".encode(), b""])
 async def test_a_strange_authorization_header_is_401(shop: Front, header: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(shop.url.rpartition(":")[2]))
-    writer.write(b"POST /api/v1/updates HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\nAuthorization: " + header + b"\r\n\r\n{}")
+    head = b"POST /api/v1/updates HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\nAuthorization: "
+    writer.write(head + header + b"\r\n\r\n{}")
     answer = await reader.read()
     writer.close()
     await writer.wait_closed()
@@ -281,3 +282,15 @@ def test_the_token_file_is_private_and_made_once(tmp_path: Path) -> None:
     assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
     assert local_token(tmp_path) == token
     assert [p.name for p in tmp_path.iterdir()] == ["token"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:9464", 200), ("localhost", 200), ("[::1]:1", 200), ("evil.example", 403), ("127.0.0.1.evil.example", 403)])
+async def test_a_name_that_somebody_elses_dns_leads_here_is_not_served(shop: Front, host: str, status: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(shop.url.rpartition(":")[2]))
+    writer.write(f"GET /api/v1/probes HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())

@@ -1,0 +1,45 @@
+"""What a configured probe is to each room: its targets, its spacings, and what intake, scheduler and judge need of it."""
+
+from urllib.parse import urlsplit
+
+from monitor.before import Judged
+from monitor.config import Probe
+from monitor.health import Target
+from monitor.intake import Watched
+from monitor.judge.signals import Subject, margin_for
+from monitor.scheduler import Job
+from monitor.updates import UpdateSettings
+from probes.table import PROBES
+
+
+def watches(probe: Probe) -> list[Target]:
+    """The targets of a probe: one, or one a device."""
+    devices = getattr(probe, "devices", ()) or ("",)
+    return [(probe.name, device, probe.cohort) for device in devices]
+
+
+def fast_spacing(probe: Probe, factor: float) -> float:
+    """Seconds between runs while an update is watched: a whole part of the interval, never closer than the timeout."""
+    if probe.kind != "http":
+        return probe.interval
+    closest = max(probe.interval * factor, probe.timeout)
+    return probe.interval / max(1, int(probe.interval / closest + 1e-9))
+
+
+def watched(probe: Probe) -> Watched:
+    host = urlsplit(getattr(probe, "url", "")).hostname or ""
+    return Watched(rule=probe, host=host, critical=probe.critical, control=probe.control)
+
+
+def judged(target: Target, probe: Probe, update: UpdateSettings) -> Judged:
+    subject = Subject(
+        probe=target[0], device=target[1], cohort=target[2], kind=probe.kind, critical=probe.critical, control=probe.control,
+        margin=margin_for(probe.kind, update.margin, probe.margin), signals=PROBES[probe.kind].signals)
+    return Judged(subject, probe.interval, fast_spacing(probe, update.interval_factor), probe.urgency)
+
+
+def job(target: Target, probe: Probe, factor: float) -> Job:
+    secure = getattr(probe, "url", "").startswith("https:")
+    group = {"http": "http", "checkout": "browser"}.get(probe.kind, "other")
+    return Job(target=target, group=group, interval=probe.interval, timeout=probe.timeout, recheck=probe.recheck,
+               fast=fast_spacing(probe, factor), heavy=secure or probe.kind != "http")
