@@ -115,8 +115,8 @@ class Daemon:
             changed=exporter.incidents, paged=exporter.own.paged))
         self._intake = Intake({t: watched(p) for t, p in self._probes.items()}, self._store, exporter, self._casebook, self._clock)
         pace = Pace(hurry=self._hurry, relax=self._relax)
-        judged = {t: judged(t, p, config.update) for t, p in self._probes.items()}
-        self._watch = Watch(config.update, judged, self._store, self._casebook, exporter, self._clock, pace)
+        subjects = {t: judged(t, p, config.update) for t, p in self._probes.items()}
+        self._watch = Watch(config.update, subjects, self._store, self._casebook, exporter, self._clock, pace)
         self._casebook.muted, self._intake.suspect = self._watch.muted, self._watch.suspect
         shop = ShopFacts(config.shop.name, config.shop.url, config.shop.environment, config.shop.currency)
         means = {probe.name: probe.means for probe in config.probe if probe.means}
