@@ -1,6 +1,6 @@
 """CPU, memory and punctuality of the daemon beside Prometheus + blackbox_exporter, against one local nginx.
 
-    python bench/http_peers.py [--targets 1000] [--interval 5] [--seconds 30] [--runs 3] [--only product,prometheus]
+    python bench/http_peers.py [--targets 1000] [--interval 5] [--seconds 30] [--runs 3] [--only product,prometheus] [--no-judge]
 
 Both probe the same loopback targets every INTERVAL seconds, each probe over a fresh connection, and look into the page.
 CPU is user + system time of all processes of the monitor over a window, divided by the requests that arrived at the
@@ -104,12 +104,13 @@ def wait_for(url: str, wanted: str, seconds: float) -> None:
 
 
 @contextmanager
-def product(folder: Path, urls: list[str], interval: float) -> Iterator[list[int]]:
+def product(folder: Path, urls: list[str], interval: float, judge: bool = True) -> Iterator[list[int]]:
     (folder / "targets.json").write_text(json.dumps(urls))
     script = str(Path(__file__).with_name("http_product.py"))
     command = [sys.executable, script, str(folder / "targets.json"), str(folder / "ca.pem"), f"{interval:g}", "--port", str(PRODUCT)]
+    command += [] if judge else ["--no-judge"]
     with started(command, log=folder / "product.log") as pids:
-        wait_for(f"http://127.0.0.1:{PRODUCT}/api/v1/updates", "bench", 300)
+        wait_for(f"http://127.0.0.1:{PRODUCT}/api/v1/updates", '"bench"' if judge else '"updates"', 300)
         yield pids
 
 
@@ -164,8 +165,9 @@ def own_words() -> str:
 
 def measure(monitor: str, folder: Path, urls: list[str], options: argparse.Namespace) -> dict[str, float | str]:
     """One turn of one monitor."""
-    enter = {"product": product, "prometheus": prometheus}[monitor]
-    with enter(folder, urls, options.interval) as pids:
+    judge = not options.no_judge
+    enter = product(folder, urls, options.interval, judge) if monitor == "product" else prometheus(folder, urls, options.interval)
+    with enter as pids:
         time.sleep(2 * options.interval)
         everyone = [pid for root in pids for pid in tree(root)]
         before, begin = cpu(everyone), time.time()
@@ -188,6 +190,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", default="product,prometheus")
     parser.add_argument("--schemes", default="http,https")
+    parser.add_argument("--no-judge", action="store_true", help="the product without an open update")
     options = parser.parse_args()
     print(f"load before: {Path('/proc/loadavg').read_text().strip()}")
     with tempfile.TemporaryDirectory(prefix="bench-peers-") as name:
