@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import structlog
+from aiohttp import web
 
 from monitor.alerts import outbox
 from monitor.alerts.dispatch import Dispatch
@@ -27,7 +28,7 @@ from monitor.store import Store, StoreError, records, samples
 from monitor.targets import fast_spacing, job, judged, watched, watches
 from monitor.watch import Pace, Watch
 from monitor.web.api import Api
-from monitor.web.auth import Tokens, local_token
+from monitor.web.auth import Guard, Tokens, local_token
 from monitor.web.server import serve
 from probes.clients import Clients
 from probes.fields import SecretError
@@ -103,7 +104,7 @@ class Daemon:
         await self._background(rooms, "watch", self._watch.run())
         await self._background(rooms, "housekeeping", self._housekeeping())
         await self._background(rooms, "bursts", self._bursts())
-        port = await rooms.enter_async_context(serve(config.web, self._api()))
+        port = await rooms.enter_async_context(serve(config.web, self._routes()))
         exporter.own.reload_ok.set(1)
         exporter.own.reload_at.set(self._clock.now())
         log.info("ready", shop=config.shop.name, probes=len(self._probes), listen=f"{config.web.host}:{port}", pid=os.getpid())
@@ -135,12 +136,12 @@ class Daemon:
         probe = self._probes[target]
         return await PROBES[probe.kind].probe(probe, self._clients, self._checkpoints.get(target))
 
-    def _api(self) -> Api:
+    def _routes(self) -> list[web.RouteDef]:
         config = self._config
-        tokens = Tokens(config.token, local_token(config.daemon.state_dir))
+        guard = Guard(Tokens(config.token, local_token(config.daemon.state_dir)), open_reads=config.web.tls is None)
         return Api(
-            store=self._store, exporter=self._exporter, operations=self._watch, tokens=tokens, clock=self._clock, status=self._status,
-            targets=self._targets, shop=config.shop.name, open_reads=config.web.tls is None)
+            store=self._store, exporter=self._exporter, operations=self._watch, guard=guard, clock=self._clock, status=self._status,
+            targets=self._targets, shop=config.shop.name).routes()
 
     # Life
 

@@ -1,8 +1,6 @@
 """The command `tillwatch`: thin verbs. Exit codes mean the same everywhere (docs/cli.md)."""
 
 import asyncio
-import json
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -11,75 +9,8 @@ from typing import Any
 import click
 
 from monitor import client as api
-from monitor.client import Client, CommandError
-
-CONFIGS = ("config.toml", "/etc/tillwatch/config.toml")
-
-
-class Context:
-    """What every verb may ask for: the configuration, the client, and how to print."""
-
-    def __init__(self, config: str | None, url: str | None) -> None:
-        self._config, self._url = config, url
-
-    @property
-    def path(self) -> Path:
-        """-c FILE, $TILLWATCH_CONFIG, ./config.toml, /etc/tillwatch/config.toml."""
-        named = self._config or os.environ.get("TILLWATCH_CONFIG")
-        if named:
-            return Path(named)
-        for candidate in CONFIGS:
-            if Path(candidate).exists():
-                return Path(candidate)
-        raise CommandError(api.USAGE, f"there is no configuration: looked for {' and '.join(CONFIGS)}; name one with -c FILE")
-
-    def config(self) -> Any:
-        from monitor.config import ConfigError, load
-        try:
-            return load(self.path)
-        except ConfigError as error:
-            raise _problems(error, self.path) from None
-
-    def client(self) -> Client:
-        """For the daemon at --url, $TILLWATCH_URL, or where the configuration says that it listens."""
-        url = self._url or os.environ.get("TILLWATCH_URL")
-        if url:
-            _check(url)
-        if url and not self._has_config():
-            return Client(url, api.token_for(url))
-        config = self.config()
-        tls, url = config.web.tls, url or config.web.local
-        return Client(url, api.token_for(url, config.daemon.state_dir, config.web.base), tls.cert_file if tls else None)
-
-    def _has_config(self) -> bool:
-        try:
-            return self.path.exists()
-        except CommandError:
-            return False
-
-
-def _check(url: str) -> None:
-    if not url.startswith(("http://", "https://")):
-        raise CommandError(api.USAGE, f"--url must begin with http:// or https://, not {url!r}")
-    try:
-        api.address(url)
-    except ValueError as error:
-        raise CommandError(api.USAGE, f"--url is no address: {error}") from None
-
-
-def _problems(error: Any, path: Path) -> CommandError:
-    """Each problem on a line that an editor can jump to, then how many there are."""
-    click.echo(str(error), err=True)
-    return CommandError(api.USAGE, f"{len(error.problems)} problem{'s' if len(error.problems) > 1 else ''} in {path}")
-
-
-pass_context = click.make_pass_decorator(Context)
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-
-
-def show(value: object) -> None:
-    """One JSON document on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+from monitor.client import CommandError
+from monitor.command import Context, as_json, pass_context, problems, show
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -134,7 +65,7 @@ def check_config(context: Context, schema: bool, as_json: bool) -> None:
         if as_json:
             show({"ok": False, "problems": [{"file": p.file, "line": p.line, "path": p.path, "message": p.message} for p in error.problems]})
             sys.exit(api.USAGE)
-        raise _problems(error, context.path) from None
+        raise problems(error, context.path) from None
     if as_json:
         show({"ok": True, "warnings": list(config.warnings), "probes": len(config.probe), "receivers": len(config.receiver)})
         return

@@ -156,6 +156,7 @@ class _Reader:
         self._names()
         self._secrets()
         self._cohorts()
+        self._fallbacks()
         self._listen(tables["web"])
         if self.raw.get("probe", []) == [] and not did_you_mean("probe", self.raw):
             self._add((), "there is no [[probe]]: nothing would be watched")
@@ -273,6 +274,14 @@ class _Reader:
             if raw.get("cohort") and (str(raw.get("kind")), str(raw.get("url"))) not in plain:
                 self._add(("probe", index, "cohort"), f'"{raw["cohort"]}" has no control cohort: ',
                           "add a probe of the same kind and url without a cohort")
+
+    def _fallbacks(self) -> None:
+        names = {raw.get("name") for _, raw in self._tables("receiver")}
+        for index, raw in self._tables("receiver"):
+            fallback = raw.get("fallback", "")
+            if isinstance(fallback, str) and fallback and (fallback not in names or fallback == raw.get("name")):
+                others = names - {raw.get("name"), None}
+                self._add(("receiver", index, "fallback"), f'there is no other receiver "{fallback}"', did_you_mean(fallback, map(str, others)))
 
     def _listen(self, web: WebSettings | None) -> None:
         if web and not web.tls and web.host != "localhost" and not ipaddress.ip_address(web.host).is_loopback:

@@ -57,6 +57,8 @@ class Incident:
     acked_at: float | None = None
     resolved: float | None = None
     resolution: str = ""           # why it ended
+    said: str = ""                 # what it is, in words, where no probe says it: a fault of ours, a step of an update
+    feedback: str = ""             # useful | false: what people thought of its page
 
     @property
     def open(self) -> bool:

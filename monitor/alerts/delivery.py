@@ -8,9 +8,11 @@ from pydantic import Field
 from monitor.alerts.page import Page
 from monitor.health import Urgency
 from monitor.incidents import Incident
-from probes.fields import Several, Table
+from probes.fields import Duration, Several, Table
 
 Subject = Literal["outage", "regression", "update", "monitor_fault", "announcement"]
+
+What = Literal["firing", "reminder", "acknowledged", "notice", "resolved"]
 
 TIMEOUT = 15.0  # s for one delivery, everything included
 
@@ -23,9 +25,15 @@ class ReceiverSettings(Table):
     on: Several[Subject] = Field(default=("outage", "regression"), description="what it hears of; the end of what was sent is always sent")
     urgency: Urgency = Field(default="page", description="the least urgency of an outage or regression that it hears of")
     runbook: str = Field(default="", description="a link that stands on every page to this receiver")
+    fallback: str = Field(default="", description="the receiver that is told instead when this one could not be reached for a minute")
+    remind: Duration = Field(default=0.0, description="an open page that nobody acknowledged is said again this often; 0s = never")
 
     resends: ClassVar[bool] = False  # forgets what is not sent again: told every minute while it lasts
     tells_missed: ClassVar[bool] = True  # what began and ended while it could not be reached is told afterwards
+    hears_acks: ClassVar[bool] = False  # is told that somebody has taken an incident
+    takes_notices: ClassVar[bool] = True  # can be told what is no alarm: an update has started, an announcement
+    reminds_itself: ClassVar[bool] = False  # wakes people again by its own rules: no reminders from us unless asked for
+    per_minute: ClassVar[float] = 60.0  # messages that it takes a minute, in the long run
     keeps: ClassVar[float] = 86400.0  # s for which news that something is over is still worth sending
 
     def hears(self, incident: Incident) -> bool:
@@ -49,12 +57,13 @@ class Told:
 class Message:
     """One message to one receiver. `id` stays the same over all attempts, so that a receiver can drop a repetition.
 
+    `what`: it began (or got worse), it still lasts, somebody has taken it, news that is no alarm, it is over.
     `opened` is the incident as it was when the message was written down: what identifies it is taken from there and never
     changes, while `page` has the words of this moment. `minimal` asks for the least that helps, after a refusal.
     """
 
     id: str
-    what: Literal["firing", "resolved"]
+    what: What
     opened: Incident
     page: Page
     earlier: tuple[Told, ...] = ()

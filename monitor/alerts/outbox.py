@@ -14,15 +14,14 @@ import random
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any
 
-from monitor.alerts.delivery import Delivered, DeliveryError, Message, ReceiverSettings, Told
+from monitor.alerts.delivery import Delivered, DeliveryError, Message, ReceiverSettings, Told, What
 from monitor.alerts.page import Delivery, Facts, bare, compose
 from monitor.clock import new_id
 from monitor.incidents import Incident, Transition
 from monitor.updates import Update
 
-What = Literal["firing", "resolved"]
 Result = Delivered | DeliveryError
 
 BASE = 2.0  # s, doubled with every attempt

@@ -51,6 +51,14 @@ STEPS = (
     CREATE INDEX outbox_due ON outbox (receiver, not_before) WHERE state = 'queued';
     CREATE INDEX outbox_pending ON outbox (receiver, incident, seq) WHERE state IN ('queued', 'inflight');
     """,
+    """
+    -- Paging held back for some probes, for a while. `probes` is a JSON list of names.
+    CREATE TABLE silence (
+        id TEXT PRIMARY KEY, probes TEXT NOT NULL, starts REAL NOT NULL, ends REAL NOT NULL, reason TEXT NOT NULL, by TEXT NOT NULL,
+        ended REAL, ended_by TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+    -- The receiver in whose place a message is sent, because it could not be reached.
+    ALTER TABLE outbox ADD COLUMN instead_of TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

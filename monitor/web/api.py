@@ -1,22 +1,20 @@
 """The JSON API under /api/v1, and the answers to Prometheus and to health checks."""
 
 import asyncio
-import json
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 from aiohttp import web
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from monitor import report
 from monitor.clock import Clock
 from monitor.exporter import Exporter
 from monitor.store import Store, records, samples
 from monitor.updates import Refusal, Update
-from monitor.web.auth import Caller, Tokens
+from monitor.web.auth import Guard
 from monitor.web.problems import ProblemError
-from monitor.web.settings import Scope
+from monitor.web.requests import body, number
 from probes.fields import Duration, Several, Table
 from probes.sample import Sample
 
@@ -62,10 +60,10 @@ Status = Callable[[], Mapping[str, Any]]
 class Api:
     """The handlers. `status()` tells how the daemon is: {"healthy": bool, "ready": bool, ...}."""
 
-    def __init__(self, *, store: Store, exporter: Exporter, operations: Operations, tokens: Tokens, clock: Clock, status: Status,
-                 targets: Callable[[], list[dict[str, Any]]], shop: str, open_reads: bool) -> None:
-        self._store, self._exporter, self._operations, self._tokens, self._clock = store, exporter, operations, tokens, clock
-        self._status, self._targets, self._shop, self._open_reads = status, targets, shop, open_reads
+    def __init__(self, *, store: Store, exporter: Exporter, operations: Operations, guard: Guard, clock: Clock, status: Status,
+                 targets: Callable[[], list[dict[str, Any]]], shop: str) -> None:
+        self._store, self._exporter, self._operations, self._guard, self._clock = store, exporter, operations, guard, clock
+        self._status, self._targets, self._shop = status, targets, shop
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -101,13 +99,13 @@ class Api:
         return web.json_response(dict(status), status=200 if status["ready"] else 503)
 
     async def probes(self, request: web.Request) -> web.Response:
-        self._reader(request)
+        self._guard.reader(request)
         return web.json_response({"probes": self._targets()})
 
     async def samples(self, request: web.Request) -> web.Response:
         """The newest samples, newest first; `?probe=NAME&limit=N`."""
-        self._reader(request)
-        probe, limit = request.query.get("probe"), _number(request, "limit", 100, MOST_SAMPLES)
+        self._guard.reader(request)
+        probe, limit = request.query.get("probe"), number(request, "limit", 100, MOST_SAMPLES)
         now = self._clock.now()
 
         def work(connection: Any) -> list[dict[str, Any]]:
@@ -122,12 +120,12 @@ class Api:
 
     async def incidents(self, request: web.Request) -> web.Response:
         """Incidents, newest first; `?open=true` for the open ones."""
-        self._reader(request)
+        self._guard.reader(request)
         found = await self._store.read(records.open_incidents if request.query.get("open") == "true" else records.incidents)
         return web.json_response({"incidents": [incident.to_dict() for incident in found]})
 
     async def incident(self, request: web.Request) -> web.Response:
-        self._reader(request)
+        self._guard.reader(request)
         id_ = request.match_info["id"]
         found = await self._store.read(lambda c: (records.incident(c, id_), records.incident_steps(c, id_)))
         if found[0] is None:
@@ -135,18 +133,18 @@ class Api:
         return web.json_response(found[0].to_dict() | {"steps": found[1]})
 
     async def updates(self, request: web.Request) -> web.Response:
-        self._reader(request)
+        self._guard.reader(request)
         return web.json_response({"updates": [self._operations.facts(u) for u in await self._store.read(records.updates)]})
 
     async def update(self, request: web.Request) -> web.Response:
-        self._reader(request)
+        self._guard.reader(request)
         update = await self._find(request)
         acts = await self._store.read(lambda c: records.acts(c, update.id))
         return web.json_response(self._operations.facts(update) | {"acts": acts})
 
     async def verdict(self, request: web.Request) -> web.Response:
         """What a gate or a rollout controller reads: always 200 once the update exists."""
-        self._reader(request)
+        self._guard.reader(request)
         facts = self._operations.facts(await self._find(request))
         passed = {"pass": True, "regression": False, "inconclusive": None}.get(facts["verdict"])
         return web.json_response({"verdict": facts["verdict"], "pass": passed} | {k: facts[k] for k in (
@@ -154,7 +152,7 @@ class Api:
 
     async def report(self, request: web.Request) -> web.Response:
         """The post-mortem; `?format=md` for Markdown."""
-        self._reader(request)
+        self._guard.reader(request)
         update = await self._find(request)
         facts = await self._store.read(lambda c: report.gather(c, update))
         if request.query.get("format") == "md":
@@ -163,8 +161,8 @@ class Api:
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"})
 
     async def start(self, request: web.Request) -> web.Response:
-        caller = self._allowed(request, "update")
-        wanted = await _body(request, StartRequest)
+        caller = self._guard.allowed(request, "update")
+        wanted = await body(request, StartRequest)
         outcome = await self._operations.start(wanted, caller.name)
         if isinstance(outcome, Refusal):
             raise ProblemError(409, outcome.reason)
@@ -174,8 +172,8 @@ class Api:
         return web.json_response(facts, status=201, headers={"Location": f"/api/v1/updates/{outcome.id}"})
 
     async def act(self, request: web.Request) -> web.Response:
-        caller, act = self._allowed(request, "update"), request.match_info["act"]
-        detail = (await _body(request, PhaseRequest)).name if act == "phase" else ""
+        caller, act = self._guard.allowed(request, "update"), request.match_info["act"]
+        detail = (await body(request, PhaseRequest)).name if act == "phase" else ""
         update = await self._find(request)
         outcome = await self._operations.act(update.id, act, caller.name, detail)
         if outcome is None:
@@ -192,18 +190,6 @@ class Api:
             raise ProblemError(404, "there has been no update yet" if id_ == "newest" else f"there is no update {id_}")
         return found
 
-    def _allowed(self, request: web.Request, scope: Scope) -> Caller:
-        caller = self._tokens.caller(request)
-        if caller is None:
-            raise ProblemError(401, "this needs a token: Authorization: Bearer ...")
-        if not caller.may(scope):
-            raise ProblemError(403, f'the token "{caller.name}" lacks the scope "{scope}"')
-        return caller
-
-    def _reader(self, request: web.Request) -> None:
-        """On loopback everybody may read; elsewhere reading needs a token too."""
-        if not self._open_reads:
-            self._allowed(request, "read")
 
 
 def _parts(exporter: Exporter, *, open_metrics: bool) -> AsyncIterator[bytes]:
@@ -212,24 +198,6 @@ def _parts(exporter: Exporter, *, open_metrics: bool) -> AsyncIterator[bytes]:
     return exporter.render(pause, open_metrics=open_metrics)
 
 
-async def _body(request: web.Request, model: Any) -> Any:
-    """The request's JSON as `model`. Bad input is answered with every problem at once."""
-    try:
-        raw = json.loads(await request.text() or "{}")
-    except (ValueError, LookupError, RecursionError):        # no JSON, no such charset, too many digits or brackets
-        raise ProblemError(400, "the body is not JSON") from None
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        problems = [{"path": ".".join(map(str, e["loc"])), "message": e["msg"].removeprefix("Value error, ")} for e in error.errors()]
-        raise ProblemError(400, "; ".join(f"{p['path']}: {p['message']}" for p in problems), problems=problems) from None
-
-
-def _number(request: web.Request, name: str, default: int, most: int) -> int:
-    text = request.query.get(name, str(default))
-    if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= most:
-        raise ProblemError(400, f"{name} must be a number from 1 to {most}")
-    return int(text)
 
 
 def _sample(id_: int, sample: Sample) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from monitor.web.problems import ProblemError
 from monitor.web.settings import Scope, TokenSettings
 
 LOCAL = "local admin"
@@ -43,6 +44,27 @@ class Tokens:
             if hmac.compare_digest(known, digest):
                 found = caller
         return found
+
+
+class Guard:
+    """Lets a request pass, or answers it with 401 or 403. `open_reads`: on loopback everybody may read."""
+
+    def __init__(self, tokens: Tokens, *, open_reads: bool) -> None:
+        self.tokens, self._open_reads = tokens, open_reads
+
+    def allowed(self, request: web.Request, scope: Scope) -> Caller:
+        """Who asks, if he may. Raises ProblemError."""
+        caller = self.tokens.caller(request)
+        if caller is None:
+            raise ProblemError(401, "this needs a token: Authorization: Bearer ...")
+        if not caller.may(scope):
+            raise ProblemError(403, f'the token "{caller.name}" lacks the scope "{scope}"')
+        return caller
+
+    def reader(self, request: web.Request) -> None:
+        """On loopback everybody may read; elsewhere reading needs a token too."""
+        if not self._open_reads:
+            self.allowed(request, "read")
 
 
 def local_token(state_dir: Path) -> str:

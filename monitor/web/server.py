@@ -2,7 +2,7 @@
 
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -10,7 +10,6 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from monitor.web import problems
-from monitor.web.api import Api
 from monitor.web.settings import WebSettings
 
 BODY_LIMIT = 64 * 1024
@@ -19,10 +18,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def serve(settings: WebSettings, api: Api) -> AsyncIterator[int]:
-    """Serve the API; gives the port that was bound. Raises OSError when the address cannot be had."""
+async def serve(settings: WebSettings, routes: Iterable[web.RouteDef]) -> AsyncIterator[int]:
+    """Serve these routes; gives the port that was bound. Raises OSError when the address cannot be had."""
     application = web.Application(middlewares=[problems.middleware, _own_names(settings)], client_max_size=BODY_LIMIT)
-    application.add_routes(api.routes())
+    application.add_routes(routes)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_SECONDS, handle_signals=False)
     await runner.setup()
     try:

@@ -74,7 +74,7 @@ def test_a_file_that_is_not_there_or_cannot_be_read_is_said_by_name(tillwatch, t
 
 def test_without_a_file_the_places_that_were_looked_at_are_named(tillwatch, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("monitor.cli.CONFIGS", ("config.toml", str(tmp_path / "etc.toml")))
+    monkeypatch.setattr("monitor.command.CONFIGS", ("config.toml", str(tmp_path / "etc.toml")))
     answer = tillwatch("check-config")
     assert answer.code == 2
     assert "config.toml" in answer.err

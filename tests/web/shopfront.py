@@ -19,7 +19,7 @@ from monitor.store import Store
 from monitor.updates import UpdateSettings
 from monitor.watch import Pace, Watch
 from monitor.web.api import Api
-from monitor.web.auth import Tokens, local_token
+from monitor.web.auth import Guard, Tokens, local_token
 from monitor.web.server import serve
 from monitor.web.settings import TokenSettings, WebSettings
 from probes.sample import Outcome, Sample
@@ -75,9 +75,10 @@ async def front(directory: Path, web: WebSettings | None = None, ssl: Any = True
         committing = asyncio.create_task(casebook.run())
         found = Front(store, exporter, casebook, clock, local_token(directory))
         given = [TokenSettings.model_validate({"name": n, "value": TOKENS[n], "scopes": [SCOPES[n]]}) for n in TOKENS]
-        api = Api(store=store, exporter=exporter, operations=watch, tokens=Tokens(given, found.local), clock=clock, status=lambda: found.status,
-                  targets=lambda: [{"probe": "home", "state": "up"}], shop="till", open_reads=web.tls is None)
-        async with serve(web, api) as port, aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=ssl)) as found.session:
+        guard = Guard(Tokens(given, found.local), open_reads=web.tls is None)
+        api = Api(store=store, exporter=exporter, operations=watch, guard=guard, clock=clock, status=lambda: found.status,
+                  targets=lambda: [{"probe": "home", "state": "up"}], shop="till")
+        async with serve(web, api.routes()) as port, aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=ssl)) as found.session:
             found.url = f"{'https' if web.tls else 'http'}://127.0.0.1:{port}"
             yield found
         committing.cancel()
