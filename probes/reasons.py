@@ -34,12 +34,14 @@ REASONS: dict[str, str] = {
     "challenged": "a bot wall, captcha or rate limit kept this monitor out; customers may well get through",
     "local_resources": "this machine ran out of file descriptors, memory or ports",
     "local_network": "this machine has no network, no route, no name server, or its own firewall refused",
+    "uplink": "this monitor itself has lost its network: nothing else that it knows can be reached either",
+    "suspended": "the machine, or this program, stood still during the run",
     "settings": "a secret, certificate or key file that the probe needs cannot be read",
     "internal": "an error in Tillwatch itself",
     "deadline": "the run did not end by itself and was stopped by the scheduler",
 }
 
-OURS = frozenset({"challenged", "local_resources", "local_network", "settings", "internal", "deadline"})
+OURS = frozenset({"challenged", "local_resources", "local_network", "uplink", "suspended", "settings", "internal", "deadline"})
 
 
 def outcome(reason: str) -> Outcome:

@@ -48,7 +48,7 @@ FLOORS = (
     ("probes.fields", "probes.scrub"),
 )
 EMPTY = {"monitor", "probes", "monitor.alerts"}             # packages that only hold others: nothing is imported from them
-LATE = {"monitor.cli"}                                      # imports own modules late, so that a verb starts fast
+LATE = {"monitor.cli", "monitor.command"}                                      # imports own modules late, so that a verb starts fast
 
 PURE = ("monitor.health", "monitor.judge", "monitor.updates", "monitor.incidents", "monitor.alerts.page", "monitor.alerts.words",
         "probes.sample", "probes.fields", "probes.scrub")
