@@ -5,7 +5,7 @@ came after, and one line in TESTS.
 """
 
 import math
-from collections import deque
+from array import array
 from collections.abc import Sequence
 from random import Random
 from typing import Any, ClassVar, Protocol, Self
@@ -103,14 +103,27 @@ class Watched:
     """
 
     __slots__ = (
-        "_shown", "bet_handicap", "bet_now", "evidence", "failed", "fit", "handicap", "horizon", "overloaded",
-        "readings", "signal", "subject", "taken", "warm", "weight",
+        "_readings",
+        "_shown",
+        "bet_handicap",
+        "bet_now",
+        "evidence",
+        "failed",
+        "fit",
+        "handicap",
+        "horizon",
+        "overloaded",
+        "signal",
+        "subject",
+        "taken",
+        "warm",
+        "weight",
     )
 
     def __init__(self, subject: Subject, signal: Signal, fit: Fit, horizon: int) -> None:
         self.subject, self.signal, self.fit, self.horizon = subject, signal, fit, horizon
         self.weight = self.handicap = self.bet_handicap = 0.0
-        self.readings: deque[float] = deque(maxlen=KEPT)
+        self._readings = array("d")                # the newest KEPT of them, and some older ones; packed
         self.taken = self.failed = self.warm = self.overloaded = 0
         self._shown: tuple[int, Change | None] = (0, None)
         self.restart()
@@ -123,11 +136,17 @@ class Watched:
     def add(self, reading: float) -> None:
         """Takes a reading in, to be judged."""
         self.evidence.add(reading)
-        self.readings.append(reading)
+        self._readings.append(reading)
+        if len(self._readings) == 2 * KEPT:
+            del self._readings[:KEPT]
         self.taken += 1
         self.failed += reading < 0.5
         bet = self.evidence.bet()
         self.bet_now = bet if self.fit.stretch == 1.0 else bet ** (1 / self.fit.stretch)
+
+    def newest(self) -> list[float]:
+        """The newest KEPT readings, oldest first."""
+        return list(self._readings[-KEPT:])
 
     def gated(self) -> float:
         """The bet as far as the harm has a practical size; looked at only near an alarm."""
@@ -158,7 +177,7 @@ class Watched:
 
     def _change(self) -> Change | None:
         if isinstance(self.fit, LatencyFit):
-            return latency_change(self.fit, list(self.readings))
+            return latency_change(self.fit, self.newest())
         if isinstance(self.fit, SuccessFit):
             return success_change(self.fit.failures, self.fit.count, self.failed, self.taken)
         return None

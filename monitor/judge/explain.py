@@ -123,7 +123,7 @@ def _now(watched: Watched | None) -> _Numbers:
         return None, None, None
     if isinstance(watched.fit, SuccessFit):
         return watched.failed / watched.taken, None, watched.failed
-    return *percentiles(watched.readings), None
+    return *percentiles(watched.newest()), None
 
 
 def _note(facts: SignalFacts) -> str:

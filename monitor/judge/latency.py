@@ -4,6 +4,7 @@ Ranks need no shape of the distribution: durations have heavy tails, ties and se
 """
 
 import math
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -71,7 +72,7 @@ class LatencyFit:
     needs_warm_up: ClassVar[bool] = True
     optimism: ClassVar[float] = 0.06     # its replays are drawn from the reference itself: 0.74 measured at 0.80
 
-    reference: tuple[float, ...]  # s, ascending
+    reference: "array[float]"     # s, ascending; packed, for an update keeps those of every target
     temper: float                 # 1 / variance inflation, at least LEAST_TEMPER
     p50: float
     p90: float
@@ -85,7 +86,7 @@ class LatencyFit:
         """Fits durations in s, oldest first; None when they are too few."""
         if len(readings) < LEAST_TIMED:
             return None
-        ordered = tuple(sorted(readings))
+        ordered = array("d", sorted(readings))
         p95 = quantile(ordered, 0.95)
         slow = count_bursts([reading > p95 * TAIL_BURST for reading in readings])
         temper = max(1 / variance_inflation(readings), LEAST_TEMPER)
@@ -120,7 +121,7 @@ class LatencyFit:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """What `to_dict` gave."""
-        return cls(**{**stored, "reference": tuple(stored["reference"])})
+        return cls(**{**stored, "reference": array("d", stored["reference"])})
 
 
 class LatencyEvidence:

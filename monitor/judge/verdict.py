@@ -43,6 +43,29 @@ class Alarm:
     guilty: frozenset[int]                 # places of the signals named in Case
 
 
+class Sum:
+    """The sum of numbers that change one at a time: sums of blocks are kept, so a change costs the root of their number.
+
+    A running total would not do: what a large number leaves behind in it, once it has become small, is larger than the rest.
+    """
+
+    __slots__ = ("_blocks", "_numbers", "_width")
+
+    def __init__(self, numbers: list[float]) -> None:
+        self._numbers, self._width = numbers, max(1, math.isqrt(len(numbers)))
+        self._blocks = [sum(numbers[begin:begin + self._width]) for begin in range(0, len(numbers), self._width)]
+
+    def put(self, place: int, number: float) -> None:
+        """Change one of them."""
+        self._numbers[place] = number
+        block = place // self._width
+        self._blocks[block] = sum(self._numbers[block * self._width:(block + 1) * self._width])
+
+    def total(self) -> float:
+        """All of them together."""
+        return sum(self._blocks)
+
+
 class Track:
     """One target at one spacing: its baseline, its watched signals, and the runs it was given."""
 
@@ -95,7 +118,6 @@ class Case:
         self._all_critical = not any(track.baseline.subject.critical for track in self._judged)
         self._signals = [watched for track in self._judged for watched in track.watched]
         self._places = {watched: place for place, watched in enumerate(self._signals)}
-        self._worth = [0.0] * len(self._signals)
         self._share_out()
 
     def add(self, target_key: tuple[str, str, str], run: Run, *, warm: bool) -> None:
@@ -133,7 +155,7 @@ class Case:
             alike = sum(other.weight for other in self._signals if other.signal.test == watched.signal.test)
             watched.handicap = self._lacking + math.log(alike / watched.weight)
             watched.bet_handicap = self._lacking + math.log(LONE_WEIGHT / watched.weight)
-        self._worth = [watched.weight for watched in self._signals]
+        self._worth = Sum([watched.weight for watched in self._signals])
         for track in self._controls:
             for watched in track.watched:
                 watched.handicap = watched.bet_handicap = self._lacking + math.log(len(self._controls))
@@ -157,13 +179,13 @@ class Case:
     def _weigh(self, track: Track, at: float) -> None:
         """Looks for an alarm after a run of `track`; only its own signals can have crossed with it."""
         for watched in track.watched:
-            self._worth[self._places[watched]] = watched.weight * watched.bet_now
+            self._worth.put(self._places[watched], watched.weight * watched.bet_now)
         if self.alarm is None and (self._bets_past() >= 0 or any(watched.counted() >= 0 for watched in track.watched)):
             self.alarm = Alarm(at, self._guilty())
 
     def _bets_past(self) -> float:
         """Nats by which the mean of bets is past the threshold, without what has no practical size when it matters."""
-        past = math.log(sum(self._worth) or 1.0) - self.threshold
+        past = math.log(self._worth.total() or 1.0) - self.threshold
         if past >= 0:
             past = math.log(sum(watched.weight * watched.gated() for watched in self._signals)) - self.threshold
         return past
@@ -192,7 +214,7 @@ class Case:
             track.worse = False
             for watched in (*track.watched, *self._signals):
                 watched.restart()
-            self._worth = [watched.weight for watched in self._signals]
+            self._worth = Sum([watched.weight for watched in self._signals])
             self.alarm = None
 
     # Facts for the ruling
