@@ -5,9 +5,7 @@ import sqlite3
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
-
-import jinja2
+from typing import TYPE_CHECKING, Any
 
 from monitor.alerts import outbox
 from monitor.clock import span
@@ -15,6 +13,9 @@ from monitor.incidents import Incident
 from monitor.signal_words import change, evidence, ruling_word, sides
 from monitor.store import records
 from monitor.updates import Update
+
+if TYPE_CHECKING:
+    import jinja2
 
 VERDICTS = {
     "watching": "No verdict yet",
@@ -92,8 +93,9 @@ def _timeline(facts: Facts) -> list[dict[str, Any]]:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _environment() -> "jinja2.Environment":
     """HTML is escaped by autoescape, Markdown by the filter `plain`."""
+    import jinja2  # 4 MiB that a daemon without a report need not hold
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("monitor"), autoescape=jinja2.select_autoescape(("html",)), trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined)
