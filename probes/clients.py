@@ -1,6 +1,7 @@
 """What probes share: TLS contexts and the resolver."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -18,9 +19,9 @@ from probes.certs import chain, earliest_expiry
 from probes.connector import AddressInfo
 from probes.fields import ConfigPath, Table
 
-_DNS_TRY = 1.5              # s for the first try; c-ares doubles it for the second, so that silence ends after 4.5 s
-_DNS_TRIES = 2
-_DNS_CHANNEL = 4.0          # s for which one c-ares channel is used, see Resolver
+_DNS_HASTY = 1.0            # s for the first attempt at a look-up, see Resolver
+_DNS_PATIENT = 3.5          # s for the second one
+_DNS_CHANNEL = 4.0          # s for which one c-ares channel is used
 _DNS_OLD = 12.0             # s until the queries of a channel that is no longer used have surely ended
 _EXPIRY_TRUSTED = 3600.0    # s for which the expiry of a chain is remembered by its leaf
 _EXPIRY_KEPT = 10_000       # chains
@@ -152,6 +153,9 @@ def build_context(tls: TlsSettings) -> ssl.SSLContext:
             context.load_cert_chain(tls.cert_file, tls.key_file)
         except OSError as error:
             raise TlsFileError(f"cert_file {tls.cert_file} with key_file {tls.key_file}: {_why(error)}") from None
+    # Not classic Diffie-Hellman, which no browser offers any more: a server could choose numbers so large that the
+    # handshake keeps the processor for a second (CVE-2022-40735).
+    context.set_ciphers(":".join(cipher["name"] for cipher in context.get_ciphers() if cipher["kea"] != "kx-dhe"))
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -167,6 +171,12 @@ class Resolver:
 
     c-ares keeps answers for their TTL, and pycares gives no way to switch that off. A look-up is part of what is
     measured, so a channel is used for four seconds only, and kept until its last query has ended.
+
+    Look-ups that share a channel can harm each other. c-ares learns from quick answers to wait no more than 0.25 s, in
+    which a name that is not in the name server's cache cannot be found; of a name whose IPv4 address it gave up waiting
+    for it then says that there is none, or has its IPv6 address only; and a garbled answer or a silent TCP connection
+    fails whatever else was asked over the same socket. Therefore only an IPv4 address, or one of the family asked for,
+    counts at once: otherwise the name is asked for again, alone and patiently.
     """
 
     def __init__(self, nameservers: Sequence[str] = ()) -> None:
@@ -176,26 +186,43 @@ class Resolver:
     def _fresh(self) -> aiodns.DNSResolver:
         now, channels = monotonic(), self._channels
         if not channels or now - channels[-1][0] > _DNS_CHANNEL:
-            channels.append((now, aiodns.DNSResolver(self._nameservers, timeout=_DNS_TRY, tries=_DNS_TRIES)))
+            channels.append((now, self._channel(_DNS_HASTY)))
             while now - channels[0][0] > _DNS_CHANNEL + _DNS_OLD:
                 channels.popleft()
         return channels[-1][1]
 
+    def _channel(self, seconds: float) -> aiodns.DNSResolver:
+        return aiodns.DNSResolver(self._nameservers, timeout=seconds, tries=1)
+
     async def resolve(self, host: str, port: int, family: int) -> list[AddressInfo]:
-        """Addresses to dial, the best first. Raises UnresolvedError."""
-        channel = self._fresh()
+        """Addresses to dial, the best first. Raises UnresolvedError, after 4.5 s at the latest."""
+        with contextlib.suppress(UnresolvedError):
+            found = await _look_up(self._fresh(), _DNS_HASTY, host, port, family)
+            if family or any(info[0] == socket.AF_INET for info in found):
+                return found
+        alone = self._channel(_DNS_PATIENT)
         try:
-            wanted = socket.AddressFamily(family)
-            found = await channel.getaddrinfo(host, port=port, family=wanted, type=socket.SOCK_STREAM)
-        except aiodns.error.DNSError as error:
-            raise UnresolvedError(error.args[0], f"{host}: {error.args[1]}") from None
-        # c-ares hands out (address, port) or (address, port, flow, scope), with the address in bytes
-        return [
-            (node.family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (node.addr[0].decode(), *node.addr[1:]))
-            for node in found.nodes
-        ]
+            return await _look_up(alone, _DNS_PATIENT, host, port, family)
+        finally:
+            await alone.close()
 
     async def close(self) -> None:
         """End all look-ups."""
         while self._channels:
             await self._channels.pop()[1].close()
+
+
+async def _look_up(channel: aiodns.DNSResolver, seconds: float, host: str, port: int, family: int) -> list[AddressInfo]:
+    """One attempt. c-ares itself may wait five times as long as answers took of late, so it is ended from here."""
+    try:
+        async with asyncio.timeout(seconds):
+            found = await channel.getaddrinfo(host, port=port, family=socket.AddressFamily(family), type=socket.SOCK_STREAM)
+    except TimeoutError:
+        raise UnresolvedError(int(ares.ARES_ETIMEOUT), f"{host}: no answer in time") from None
+    except aiodns.error.DNSError as error:
+        raise UnresolvedError(error.args[0], f"{host}: {error.args[1]}") from None
+    # c-ares hands out (address, port) or (address, port, flow, scope), with the address in bytes
+    return [
+        (node.family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (node.addr[0].decode(), *node.addr[1:]))
+        for node in found.nodes
+    ]

@@ -25,6 +25,11 @@ _AFTER = 0.25               # s until the next address is tried beside a silent 
 _ADDRESSES = 32             # more of a name's addresses than that are not tried
 _READ = 65_536              # bytes read at once; more than a TLS record, so that none is left waiting inside OpenSSL
 _BUFFER = 65_536            # bytes decoded ahead of the reader: what a decompression bomb can cost at a time
+_INTERIM = 32               # interim answers (103 Early Hints and the like) before the answer itself
+
+
+class FloodError(OSError):
+    """The server sends and sends, and it becomes no page."""
 
 
 class Stopwatch:
@@ -130,16 +135,23 @@ def _wake(future: asyncio.Future[None]) -> None:
 
 
 class Wire(asyncio.Transport):
-    """A transport straight on a non-blocking socket, plain or TLS, for one request and its answer."""
+    """A transport straight on a non-blocking socket, plain or TLS, for one request and its answer.
 
-    __slots__ = ("_closed", "_fd", "_loop", "_out", "_parser", "_reading", "_sock", "_told", "_writing", "fault", "heard")
+    Of the answer at most `most` bytes are read, as they come on the line. The page that they become is bounded by its
+    reader, but blank lines, chunk extensions or empty compressed blocks become none, and would cost a whole processor.
+    """
 
-    def __init__(self, sock: socket.socket, *, has_body: bool) -> None:
+    __slots__ = (
+        "_closed", "_fd", "_left", "_looking", "_loop", "_most", "_out", "_parser", "_reading", "_sock", "_told", "_writing", "fault", "heard",
+    )
+
+    def __init__(self, sock: socket.socket, *, has_body: bool, most: int) -> None:
         self._loop = asyncio.get_running_loop()
+        self._most = self._left = most
         self._sock = sock
         self._fd = sock.fileno()
         self._out = b""
-        self._reading = self._writing = self._closed = self._told = False
+        self._reading = self._writing = self._closed = self._told = self._looking = False
         self.heard = 0.0                             # perf_counter() at the first byte of the answer
         self.fault: OSError | None = None            # what ended the connection, as the system told it
         self._parser = ResponseHandler(self._loop)
@@ -149,10 +161,11 @@ class Wire(asyncio.Transport):
 
     async def head(self) -> tuple[Any, Any]:
         """Status and headers of the answer (aiohttp's RawResponseMessage), and the stream of its decoded body."""
-        message, body = await self._parser.read()
-        while 100 <= message.code < 200 and message.code != 101:     # interim answers, such as 103 Early Hints
+        for _ in range(_INTERIM + 1):
             message, body = await self._parser.read()
-        return message, body
+            if not 100 <= message.code < 200 or message.code == 101:
+                return message, body
+        raise FloodError(f"more than {_INTERIM} interim answers ({message.code}) and no answer after them")
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send the request; what the kernel does not take at once follows when it can."""
@@ -180,19 +193,37 @@ class Wire(asyncio.Transport):
             self._loop.remove_writer(self._fd)
 
     def _readable(self) -> None:
+        # Of data and a reset that are there together uvloop tells once and never again, and the run would wait until its
+        # time is up. So after data there is a further read, for the reset; by then most answers are complete and need none.
+        if self._receive() and not self._looking:
+            self._looking = True
+            self._loop.call_soon(self._again)
+
+    def _again(self) -> None:
+        self._looking = False
+        if self._reading:
+            self._readable()
+
+    def _receive(self) -> bool:
+        """Read once; whether there was something, and there may be more."""
         try:
             data = self._sock.recv(_READ)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
+            return False
         except OSError as error:
             self._lost(error)
-            return
+            return False
         if not data:
             self._lost(None)
-            return
+            return False
         if not self.heard:
             self.heard = perf_counter()
+        self._left -= len(data)
+        if self._left < 0:
+            self._lost(FloodError(f"more than {self._most} bytes on the line, and still no whole page"))
+            return False
         self._parser.data_received(data)
+        return True
 
     def _lost(self, error: OSError | None) -> None:
         self.fault = error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aiohttp import ServerDisconnectedError
 
 from probes.clients import UnresolvedError
+from probes.connector import FloodError
 
 # OpenSSL's X509_V_ERR_*; all others are a missing, unknown or refused authority.
 _VERIFY = {9: "tls_not_yet_valid", 10: "tls_expired", 62: "tls_hostname", 64: "tls_hostname"}
@@ -15,6 +16,7 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAD
 # shop has an IPv6 address only and this machine has none. "Host unreachable" is left to the shop: someone on the way
 # looked for that host and did not find it. EPERM and EACCES come from a packet filter on this machine.
 _UNCONNECTED = {errno.ENETUNREACH, errno.ENETDOWN, errno.EPERM, errno.EACCES}
+_LOCAL = dict.fromkeys(_EXHAUSTED, "local_resources") | dict.fromkeys(_UNCONNECTED, "local_network")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,10 @@ def explain(error: Exception, phase: str) -> Fault:
         return _name(error)
     if isinstance(error, ssl.SSLError):
         return _tls(error)
-    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
-        return Fault("local_resources", _words(error))
-    if isinstance(error, OSError) and error.errno in _UNCONNECTED:
-        return Fault("local_network", _words(error))
+    if isinstance(error, FloodError):
+        return Fault("protocol", _words(error))
+    if isinstance(error, OSError) and error.errno in _LOCAL:
+        return Fault(_LOCAL[error.errno], _words(error))
     if phase == "connect":
         return _connecting(error)
     if phase == "tls":

@@ -27,6 +27,7 @@ from probes.scrub import scrub
 # What the network and what answers may raise; anything else is an error of ours and flies.
 _EXPECTED = (OSError, ClientError, HttpProcessingError)
 _BREATH = 262_144           # bytes of a body after which others get their turn on the event loop
+_FRAMING = 1_000_000        # bytes that may come besides the body: headers at their largest
 _DAY = 86_400.0
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -278,10 +279,11 @@ async def _addresses(run: _Run, hop: Hop) -> list[AddressInfo] | Fault:
 
 async def _connected(run: _Run, hop: Hop, addresses: list[AddressInfo]) -> Wire:
     watch, has_body = run.watch, hop.method != "HEAD"
+    most = 2 * run.settings.max_body + _FRAMING      # small chunks double a page
     run.tls = hop.tls
     if not hop.tls:
         watch.enter("connect")
-        wire = Wire(await connect(addresses), has_body=has_body)
+        wire = Wire(await connect(addresses), has_body=has_body, most=most)
     else:
         watch.enter("connect")
         context = await run.clients.context(run.settings.tls)
@@ -289,7 +291,7 @@ async def _connected(run: _Run, hop: Hop, addresses: list[AddressInfo]) -> Wire:
         sock = await connect(addresses)
         watch.enter("tls")
         secure = await handshake(sock, context, hop.server_name)
-        wire = Wire(secure, has_body=has_body)
+        wire = Wire(secure, has_body=has_body, most=most)
         run.expiry = min(filter(None, (run.expiry, run.clients.expiry(secure))), default=0.0)
     watch.enter("processing")
     return wire

@@ -19,6 +19,8 @@ from probes.sample import Sample
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The connector drives sockets itself: what it does with a hostile server is tested on both event loops."""
+    if item.path.name == "test_street.py":
+        return {"uvloop": uvloop.new_event_loop}         # as the daemon runs
     both = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     return both if item.path.name == "test_http_hostile.py" else {"asyncio": asyncio.new_event_loop}
 
@@ -105,10 +107,11 @@ async def names() -> AsyncIterator[Callable[..., Awaitable[tuple[NameServer, Cli
 
         async def start(
             table: dict[str, list[str]], *, silent: frozenset[str] = frozenset(), failing: frozenset[str] = frozenset(),
+            kind: type[NameServer] = NameServer,
         ) -> tuple[NameServer, Clients]:
             loop = asyncio.get_running_loop()
             transport, server = await loop.create_datagram_endpoint(
-                lambda: NameServer(table, silent, failing), local_addr=("127.0.0.1", 0),
+                lambda: kind(table, silent, failing), local_addr=("127.0.0.1", 0),
             )
             stack.callback(transport.close)
             port = transport.get_extra_info("sockname")[1]

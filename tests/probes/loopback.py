@@ -34,6 +34,9 @@ class Shop:
                 await self._talk(reader, writer)
         except asyncio.CancelledError:
             return                               # the test is over
+        except RuntimeError:
+            if not writer.transport.is_closing():
+                raise                            # else it is how uvloop says that the client has gone
         finally:
             self._tasks.discard(task)
             writer.transport.abort()
@@ -70,13 +73,13 @@ class NameServer(asyncio.DatagramProtocol):
         self.transport = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        name, end = _name(data, 12)
+        name, end = name_at(data, 12)
         kind = struct.unpack_from("!H", data, end)[0]
         self.asked.append(name)
         if name in self.silent:
             return
         question = data[12 : end + 4]
-        found = [_packed(address) for address in self.names.get(name, []) if (":" in address) == (kind == 28)]
+        found = [packed(address) for address in self.names.get(name, []) if (":" in address) == (kind == 28)]
         answers = b"".join(b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 300, len(raw)) + raw for raw in found)
         code = 2 if name in self.failing else 0 if name in self.names else 3
         head = data[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, len(found), 0, 0)
@@ -84,7 +87,8 @@ class NameServer(asyncio.DatagramProtocol):
         self.transport.sendto(head + question + answers, addr)
 
 
-def _name(data: bytes, at: int) -> tuple[str, int]:
+def name_at(data: bytes, at: int) -> tuple[str, int]:
+    """A host name of a DNS message, in lower case, and where it ends."""
     labels = []
     while length := data[at]:
         labels.append(data[at + 1 : at + 1 + length].decode())
@@ -92,5 +96,6 @@ def _name(data: bytes, at: int) -> tuple[str, int]:
     return ".".join(labels).lower(), at + 1
 
 
-def _packed(address: str) -> bytes:
+def packed(address: str) -> bytes:
+    """An address as DNS sends it."""
     return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)

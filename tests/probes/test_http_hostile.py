@@ -3,27 +3,27 @@
 import asyncio
 import contextlib
 import errno
-import gc
 import os
 import random
-import re
 import resource
 import socket
 import ssl
+import struct
+import threading
 import warnings
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
-import brotli
 import pytest
 import trustme
-from backports.zstd import ZstdCompressor
 from loopback import Shop, page, request_of, settings_of
+from neighbourhood import peak
+from villains import FLOODS, HOSTILE, brotli_bomb, flood, gzip_bomb, silent, zstd_bomb
 
-from probes.clients import Clients
+from probes.clients import Clients, TlsSettings, build_context
 from probes.faults import explain
 from probes.http import probe
 from probes.reasons import OURS, REASONS
@@ -31,105 +31,6 @@ from probes.sample import Outcome, Sample
 
 Ask = Callable[..., Awaitable[Sample]]
 Serve = Callable[..., Awaitable[Shop]]
-
-
-# Behaviours ----------------------------------------------------------------------------------------------------------
-
-async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(60)
-
-
-async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await request_of(reader)
-
-
-async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await request_of(reader)
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nabc")
-    await writer.drain()
-    sock = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-
-
-async def drip_header(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await request_of(reader)
-    writer.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
-    while True:
-        writer.write(b"a")
-        await writer.drain()
-        await asyncio.sleep(0.1)
-
-
-async def drip_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await request_of(reader)
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    while True:
-        writer.write(b"a")
-        await writer.drain()
-        await asyncio.sleep(0.2)
-
-
-async def endless_chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await request_of(reader)
-    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    while True:
-        writer.write(b"8000\r\n" + b"a" * 0x8000 + b"\r\n")
-        await writer.drain()
-
-
-async def endless_interim(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await request_of(reader)
-    while True:
-        writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n")
-        await writer.drain()
-        await asyncio.sleep(0.01)
-
-
-async def ten_gigabytes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await request_of(reader)
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n")
-    while True:
-        writer.write(b"a" * 65536)
-        await writer.drain()
-
-
-HOSTILE: list[tuple[str, Any, str]] = [
-    ("accepts and says nothing", silent, "timeout"),
-    ("drips a header", drip_header, "timeout"),
-    ("drips the body", drip_body, "timeout"),
-    ("never ends its interim answers", endless_interim, "timeout"),
-    ("hangs up on the request", hang_up, "disconnected"),
-    ("resets in the body", reset, "disconnected"),
-    ("chunks without end", endless_chunks, "too_large"),
-    ("sends 10 GB", ten_gigabytes, "too_large"),
-    ("sends less than it said", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc", "protocol"),
-    ("cuts a chunked body", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n", "protocol"),
-    ("has a bad chunk size", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nabc\r\n", "protocol"),
-    ("gives two lengths", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc", "protocol"),
-    ("gives no number as length", b"HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\nabc", "protocol"),
-    ("has a header of 1 MB", b"HTTP/1.1 200 OK\r\nX-Big: " + b"a" * 1_000_000 + b"\r\n\r\n", "protocol"),
-    ("has 10,000 headers", b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 10_000 + b"\r\n", "protocol"),
-    ("has a status line of 1 MB", b"HTTP/1.1 200 " + b"a" * 1_000_000 + b"\r\n\r\n", "protocol"),
-    ("speaks another protocol", b"220 mail.example ESMTP\r\n", "protocol"),
-    ("speaks TLS on a plain port", b"\x15\x03\x01\x00\x02\x02\x46", "protocol"),
-    ("says gzip and is not", page("no gzip", "200 OK", "Content-Encoding: gzip"), "protocol"),
-    ("says deflate and is not", page(b"\x01\x02\x03no", "200 OK", "Content-Encoding: deflate"), "protocol"),
-    ("says br and is not", page("no brotli at all", "200 OK", "Content-Encoding: br"), "protocol"),
-    ("says zstd and is not", page("no zstd at all", "200 OK", "Content-Encoding: zstd"), "protocol"),
-    ("nests encodings", page("whatever", "200 OK", "Content-Encoding: gzip, gzip"), "protocol"),
-    ("uses an unknown encoding", page("whatever", "200 OK", "Content-Encoding: exi"), "protocol"),
-    ("redirects to a file", page("", "302 Found", "Location: file:///etc/passwd"), "redirects"),
-    ("redirects to ftp", page("", "302 Found", "Location: ftp://127.0.0.1/x"), "redirects"),
-    ("redirects to nonsense", page("", "302 Found", "Location: http://[::1"), "redirects"),
-    ("redirects to no host", page("", "302 Found", "Location: http:///x"), "redirects"),
-    ("redirects to a script", page("", "302 Found", "Location: javascript:alert(1)"), "redirects"),
-    ("redirects to itself", page("", "302 Found", "Location: /"), "redirects"),
-    ("redirects to cloud metadata", page("", "302 Found", "Location: http://169.254.169.254/latest"), "redirects"),
-    ("redirects to it in IPv6 clothes", page("", "302 Found", "Location: http://[::ffff:169.254.169.254]/"), "redirects"),
-    ("redirects to a name that cannot be", page("", "302 Found", f"Location: http://{'a' * 300}.example/"), "dns"),
-    ("redirects to an empty label", page("", "302 Found", "Location: http://a..b/"), "dns"),
-    ("is broken", page("<title>Oops</title>", "500 Internal Server Error"), "status"),
-]
 
 
 @pytest.mark.parametrize(("server", "reason"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
@@ -143,9 +44,38 @@ async def test_hostile_server(serve: Serve, ask: Ask, server: Any, reason: str) 
     assert sample.seconds == pytest.approx(sum(sample.values.values()), abs=0.05)
 
 
+@pytest.mark.parametrize(("first", "again"), [row[1:] for row in FLOODS], ids=[row[0] for row in FLOODS])
+async def test_flood_ends_long_before_the_deadline(serve: Serve, ask: Ask, first: bytes, again: bytes) -> None:
+    shop = await serve(flood(first, again))
+    busy = process_time()
+    sample = await ask(f"http://127.0.0.1:{shop.port}/", timeout="20s")
+    assert (sample.reason, sample.outcome) == ("protocol", Outcome.FAILED), sample.evidence
+    assert process_time() - busy < 5             # the server's part and instrumentation included; unbounded it is all 20 s
+
+
 def test_every_reason_of_the_table_is_in_the_closed_list() -> None:
     assert {reason for _, _, reason in HOSTILE} <= REASONS.keys()
     assert REASONS.keys() > OURS
+
+
+@pytest.mark.parametrize("sent", [3, 70_000, 300_000])
+async def test_a_reset_that_comes_with_data_is_seen(ask: Ask, sent: int) -> None:
+    """The server is a thread: data and reset have both arrived when the event loop looks."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_send_and_reset, args=(server, sent))
+        thread.start()
+        sample = await ask(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout="3s")
+        thread.join()
+    assert (sample.reason, sample.outcome) == ("disconnected", Outcome.FAILED), sample.evidence
+    assert sample.seconds < 1
+
+
+def _send_and_reset(server: socket.socket, sent: int) -> None:
+    connection, _ = server.accept()
+    connection.recv(65_536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n" + b"a" * sent)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
 
 
 async def test_refused(ask: Ask) -> None:
@@ -233,39 +163,6 @@ async def test_no_answer_makes_the_probe_raise(serve: Serve, ask: Ask) -> None:
 
 # Bombs ---------------------------------------------------------------------------------------------------------------
 
-def gzip_bomb() -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    head = packer.compress(b"") + packer.flush(zlib.Z_SYNC_FLUSH)
-    block = packer.compress(bytes(10_000_000)) + packer.flush(zlib.Z_FULL_FLUSH)
-    return head + block * 30
-
-
-def brotli_bomb() -> bytes:
-    packer = brotli.Compressor(quality=1)
-    return b"".join([*(packer.process(bytes(3_000_000)) for _ in range(100)), packer.finish()])
-
-
-def zstd_bomb() -> bytes:
-    packer = ZstdCompressor()
-    return b"".join([*(packer.compress(bytes(3_000_000)) for _ in range(100)), packer.flush()])
-
-
-def _memory(field: str) -> int:
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1])
-
-
-@contextlib.contextmanager
-def _peak() -> Iterator[dict[str, int]]:
-    """The growth of this process's resident memory at its highest, in kB."""
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")
-    before, grown = _memory("VmRSS"), {}
-    yield grown
-    grown["kB"] = _memory("VmHWM") - before
-
-
 async def _lag(longest: list[float]) -> None:
     while True:
         began = perf_counter()
@@ -282,7 +179,7 @@ async def test_bomb_is_cut(serve: Serve, ask: Ask, encoding: str, make: Callable
     await ask(url)
     longest = [0.0]
     watcher = asyncio.create_task(_lag(longest))
-    with _peak() as grown:
+    with peak() as grown:
         sample = await ask(url)
     watcher.cancel()
     assert sample.reason == "too_large"
@@ -328,6 +225,10 @@ async def test_outdated_tls(serve: Serve, ask: Ask, certificate: Any, ca_file: s
         context.maximum_version = ssl.TLSVersion.TLSv1
     shop = await serve(page(), tls=context)
     assert (await ask(f"https://127.0.0.1:{shop.port}/", tls={"ca_file": ca_file})).reason == "tls_protocol"
+
+
+def test_no_key_exchange_that_the_server_can_make_heavy() -> None:
+    assert not [cipher["name"] for cipher in build_context(TlsSettings()).get_ciphers() if "DHE-" in cipher["name"].replace("ECDHE-", "")]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from loopback import NameServer, Shop, page, settings_of
+from loopback import NameServer, Shop, name_at, page, settings_of
+from neighbourhood import threads
 
 from probes.clients import Clients
 from probes.http import probe
@@ -46,6 +47,87 @@ async def test_silent_name_server(names: Names) -> None:
     assert soon.seconds == pytest.approx(0.5, abs=0.2)
     assert late.seconds < 5
     assert late.values["resolve"] == pytest.approx(late.seconds, abs=0.1)
+
+
+class Slow(NameServer):
+    """Takes its time for the names that are not in its cache, as a name server does: the first label says how many ms."""
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        first = name_at(data, 12)[0].partition(".")[0]
+        wait = float(first) / 1000 if first.isdigit() else 0.0
+        asyncio.get_running_loop().call_later(wait, super().datagram_received, data, addr)
+
+
+async def test_a_slow_answer_is_waited_for(serve: Serve, names: Names) -> None:
+    """Also when all answers before it came at once."""
+    shop = await serve(page())
+    server, clients = await names({"shop.test": ["127.0.0.1"], "800.test": ["127.0.0.1"], "2000.test": ["127.0.0.1"]}, kind=Slow)
+    for number in range(8):
+        assert (await probe(settings_of(f"http://none{number}.test/"), clients)).reason == "dns"
+    assert len(server.asked) >= 16
+    slow = [settings_of(f"http://{name}.test:{shop.port}/", timeout="10s") for name in ("800", "2000")]
+    for sample in await asyncio.gather(*(probe(settings, clients) for settings in slow)):
+        assert sample.outcome is Outcome.OK, sample.evidence
+        assert sample.seconds < 3
+
+
+class HalfSlow(NameServer):
+    """Takes its time for IPv4 addresses only."""
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        name, end = name_at(data, 12)
+        wait = 0.8 if name == "shop.test" and data[end : end + 2] == b"\0\1" else 0.0
+        asyncio.get_running_loop().call_later(wait, super().datagram_received, data, addr)
+
+
+async def test_one_address_family_is_not_taken_for_all(serve: Serve, names: Names) -> None:
+    shop = await serve(page())
+    _, clients = await names({"shop.test": ["127.0.0.1", "::1"]}, kind=HalfSlow)        # nobody listens on ::1
+    for number in range(8):
+        assert (await probe(settings_of(f"http://none{number}.test/"), clients)).reason == "dns"
+    sample = await probe(settings_of(f"http://shop.test:{shop.port}/", timeout="5s"), clients)
+    assert sample.outcome is Outcome.OK, sample.evidence
+
+
+class Garbled(NameServer):
+    """Answers one name with garbage, and another one a little later."""
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        if name_at(data, 12)[0] == "garbled.test":
+            assert self.transport is not None
+            self.transport.sendto(data[:2] + b"\xff" * 60, addr)
+        else:
+            asyncio.get_running_loop().call_later(0.05, super().datagram_received, data, addr)
+
+
+async def test_garbage_harms_nobody_else(serve: Serve, names: Names) -> None:
+    shop = await serve(page())
+    _, clients = await names({"shop.test": ["127.0.0.1"]}, kind=Garbled)
+    good, bad = await asyncio.gather(*(probe(settings_of(f"http://{name}.test:{shop.port}/"), clients) for name in ("shop", "garbled")))
+    assert good.outcome is Outcome.OK, good.evidence
+    assert bad.reason in ("dns", "dns_timeout")
+
+
+async def test_fifty_silent_names_delay_nobody(serve: Serve, names: Names) -> None:
+    shop = await serve(page())
+    silent = [f"silent{number}.test" for number in range(50)]
+    _, clients = await names({"shop.test": ["127.0.0.1"]}, silent=frozenset(silent))
+    settings = settings_of(f"http://shop.test:{shop.port}/")
+    before = threads()
+    stuck = [asyncio.create_task(probe(settings_of(f"http://{name}/", timeout="10s"), clients)) for name in silent]
+    await asyncio.sleep(0)
+    runs = 0
+    while not all(task.done() for task in stuck):
+        sample = await probe(settings, clients)
+        assert sample.outcome is Outcome.OK, sample.evidence
+        runs += 1
+        await asyncio.sleep(0.01)
+    assert runs > 50
+    for sample in await asyncio.gather(*stuck):
+        assert sample.reason == "dns_timeout"
+        assert sample.seconds < 5
+    await asyncio.sleep(0.2)
+    assert threads() < before + 10
 
 
 async def test_every_look_up_is_measured(serve: Serve, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:

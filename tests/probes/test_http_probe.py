@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -95,6 +96,21 @@ async def test_a_bad_pattern_takes_no_time(serve: Serve, ask: Ask) -> None:
     sample = await ask(f"http://127.0.0.1:{shop.port}/", expect={"body_matches": ["(a+)+$"]})
     assert sample.reason == "body"
     assert sample.seconds < 0.5
+
+
+async def test_a_group_that_matches_takes_no_time(serve: Serve, ask: Ask) -> None:
+    shop = await serve(page(b"a" * 1_900_000))
+    began = process_time()
+    sample = await ask(f"http://127.0.0.1:{shop.port}/", expect={"body_matches": ["(a+)+$", "(.*a){20}$"]})
+    assert sample.outcome is Outcome.OK
+    assert process_time() - began < 0.5              # with the groups looked for, 2 s
+
+
+async def test_json_of_too_many_values_is_not_read(serve: Serve, ask: Ask) -> None:
+    for body, reason in ((b'{"a":1,"b":[' + b"[]," * 150_000 + b"[]]}", "json"), (b'{"a":1,"b":[' + b"[]," * 50_000 + b"[]]}", "")):
+        shop = await serve(page(body))
+        sample = await ask(f"http://127.0.0.1:{shop.port}/", expect={"json": {"a": 1}})
+        assert sample.reason == reason, sample.evidence
 
 
 async def test_evidence_says_what_came_and_what_was_wanted(serve: Serve, ask: Ask) -> None:

@@ -1,0 +1,215 @@
+"""The real scheduler and the real http probe beside a street of servers, and what the street did to them.
+
+A machine with other work withholds the processor; that is not the street's doing. The kernel tells for how long this
+thread was ready to run and was not let (schedstat), and how much the hypervisor took (steal): lags and lateness are
+counted without that time. Nothing else is forgiven.
+"""
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import re
+import sys
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from time import monotonic
+from typing import Any, Self
+
+from monitor.clock import Clock
+from monitor.scheduler import Concurrency, Hooks, Job, Scheduler
+from probes.clients import Clients
+from probes.http import HttpSettings, probe
+from probes.sample import Sample
+
+STEP = 0.005                # s between two looks at the loop's lag
+_MARKS = 2_000              # looks that are kept: what lies further back than 10 s is not asked for
+_TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One address of a street; `reasons` are the right ones."""
+
+    name: str
+    reasons: frozenset[str]
+    settings: HttpSettings
+
+
+@dataclass
+class Record:
+    """What came of one target; durations in s, less what was withheld. Small, because a long stay has many runs."""
+
+    target: Target
+    seconds: "array[float]" = field(default_factory=lambda: array("d"))     # as measured by the probe
+    late: "array[float]" = field(default_factory=lambda: array("d"))        # from when a run was due until the probe began
+    over: float = -inf                                                      # the worst run's end, from its deadline
+    wrong: dict[str, str] = field(default_factory=dict)                     # reasons that should not be, each with its first evidence
+    failed: int = 0                                                         # runs with a wrong reason
+    missed: int = 0                                                         # runs left out, because one was still under way
+
+    def add(self, sample: Sample, *, late: float, took: float) -> None:
+        """Note one run."""
+        self.seconds.append(sample.seconds)
+        self.late.append(max(0.0, late))
+        self.over = max(self.over, took - self.target.settings.timeout)
+        if sample.reason not in self.target.reasons:
+            self.failed += 1
+            self.wrong.setdefault(sample.reason, sample.evidence)
+
+
+class Withheld:
+    """For how long this thread was kept from the processor, in s since it began."""
+
+    def __init__(self) -> None:
+        self._files: list[int] = []
+        with contextlib.suppress(OSError):          # a kernel without it: nothing is forgiven
+            self._files = [os.open("/proc/thread-self/schedstat", os.O_RDONLY), os.open("/proc/stat", os.O_RDONLY)]
+
+    def __call__(self) -> float:
+        if not self._files:
+            return 0.0
+        waited = int(os.pread(self._files[0], 100, 0).split()[1]) / 1e9
+        stolen = int(os.pread(self._files[1], 200, 0).split()[8]) * _TICK / (os.cpu_count() or 1)
+        return waited + stolen
+
+    def close(self) -> None:
+        for number in self._files:
+            os.close(number)
+
+
+@dataclass
+class Stay:
+    """What was seen while the probes ran. `lags` are the loop's, each less what was withheld meanwhile, in s."""
+
+    records: dict[str, Record]
+    lags: "array[float]" = field(default_factory=lambda: array("d"))
+    worst_raw_lag: float = 0.0
+    _marks: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_MARKS))
+
+    def of(self, targets: Iterable[Target]) -> list[Record]:
+        """What came of these targets."""
+        return [self.records[target.settings.name] for target in targets]
+
+    def wrong(self) -> set[tuple[str, str, str]]:
+        """Name, reason and evidence of what should not have come out so."""
+        return {(record.target.name, reason, evidence) for record in self.records.values() for reason, evidence in record.wrong.items()}
+
+    async def watch(self, withheld: Withheld) -> None:
+        """Measure the loop's lag until cancelled, independently of the scheduler's own measuring."""
+        while True:
+            before, held = monotonic(), withheld()
+            self._marks.append((before, held))
+            await asyncio.sleep(STEP)
+            lag = monotonic() - before - STEP
+            self.worst_raw_lag = max(self.worst_raw_lag, lag)
+            self.lags.append(max(0.0, lag - (withheld() - held)))
+
+    def withheld_at(self, instant: float) -> float:
+        """What had been withheld by then, by the last look before it."""
+        return next((held for at, held in reversed(self._marks) if at <= instant), inf)
+
+
+async def stay(targets: Iterable[Target], clients: Clients, *, seconds: float, interval: float) -> Stay:
+    """Probe the targets for so long, each every `interval` s."""
+    seen, withheld = Stay({target.settings.name: Record(target) for target in targets}), Withheld()
+    dues: deque[float] = deque()
+    loop = asyncio.get_running_loop()
+
+    async def run(key: tuple[str, str, str]) -> Sample:
+        # Tasks start in the order in which the scheduler made them, and it has told the lateness of each just before.
+        record, due, began, held = seen.records[key[0]], dues.popleft(), monotonic(), withheld()
+        late = began - due - max(0.0, held - seen.withheld_at(due))
+        sample = await probe(record.target.settings, clients)
+        record.add(sample, late=late, took=monotonic() - began - (withheld() - held))
+        return sample
+
+    def missed(key: tuple[str, str, str], runs: int) -> None:
+        seen.records[key[0]].missed += runs
+
+    hooks = Hooks(accept=lambda _: False, lateness=lambda _, late: dues.append(loop.time() - late), missed=missed)
+    jobs = [Job((name, "", ""), "http", interval, record.target.settings.timeout, interval, interval, record.target.settings.url.startswith("https"))
+            for name, record in seen.records.items()]
+    watcher = asyncio.create_task(seen.watch(withheld))
+    try:
+        async with Scheduler(jobs, Concurrency(), run, hooks, Clock()):
+            await asyncio.sleep(seconds)
+    finally:
+        watcher.cancel()
+        withheld.close()
+    return seen
+
+
+# Streets -------------------------------------------------------------------------------------------------------------
+
+@dataclass
+class Street:
+    """A street in a process of its own; an async context manager."""
+
+    role: str
+    folder: Path
+    names: str = ""
+    targets: list[Target] = field(default_factory=list)
+
+    async def __aenter__(self) -> Self:
+        script = Path(__file__).with_name("street.py")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, str(script), self.role, str(self.folder),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 22,
+        )
+        assert self._process.stdout
+        told = json.loads(await self._process.stdout.readline())
+        self.names = told["names"]
+        self.targets = [_target(f"{self.role}-{number}", row) for number, row in enumerate(told["targets"])]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(10):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+
+def _target(name: str, row: dict[str, Any]) -> Target:
+    settings = HttpSettings.model_validate({"name": name, "url": row["url"], **row["keys"]})
+    return Target(row["name"], frozenset(row["reasons"]), settings)
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+def memory(field_name: str) -> int:
+    """VmRSS or VmHWM of this process, in kB."""
+    found = re.search(rf"{field_name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1])
+
+
+@contextlib.contextmanager
+def peak() -> Iterator[dict[str, int]]:
+    """The growth of this process's resident memory at its highest, in kB."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    before, grown = memory("VmRSS"), {}
+    yield grown
+    grown["kB"] = memory("VmHWM") - before
+
+
+def threads() -> int:
+    """Threads of this process, also those that Python did not start."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The smallest value that this share of all does not exceed; 0 of none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
