@@ -3,11 +3,11 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from monitor.health import Flip, Health, Target
-from monitor.incidents import Incident
+from monitor.incidents import Feedback, Incident
 from monitor.updates import LIVE, Update
 
 
@@ -25,7 +25,8 @@ def load_health(connection: sqlite3.Connection) -> dict[Target, Health]:
     out = {}
     for probe, device, cohort, state in connection.execute("SELECT probe, device, cohort, state FROM health"):
         stored = json.loads(state)
-        out[probe, device, cohort] = Health(**stored | {"window": tuple(stored["window"]), "unmeasured": tuple(stored["unmeasured"])})
+        lists = {name: tuple(stored.get(name, ())) for name in ("window", "unmeasured", "downs")}      # an older version wrote no "downs"
+        out[probe, device, cohort] = Health(**stored | lists)
     return out
 
 
@@ -71,6 +72,29 @@ def incident(connection: sqlite3.Connection, id_: str) -> Incident | None:
 def incident_steps(connection: sqlite3.Connection, id_: str) -> list[dict[str, Any]]:
     rows = connection.execute("SELECT at, what, by, detail FROM incident_step WHERE incident = ? ORDER BY id", (id_,))
     return [dict(zip(("at", "what", "by", "detail"), row, strict=True)) for row in rows]
+
+
+def rate(connection: sqlite3.Connection, id_: str, feedback: Feedback, at: float, by: str) -> None:
+    """Store what people thought of an incident that is over, as it is by now."""
+    found = incident(connection, id_)
+    if found:
+        save_incident(connection, replace(found, feedback=feedback), at, "feedback", by, feedback)
+
+
+_SILENCE = ("id", "probes", "starts", "ends", "reason", "by", "ended", "ended_by")
+
+
+def save_silence(connection: sqlite3.Connection, silence: Mapping[str, Any]) -> None:
+    """Store a silence as it is now; `probes` are names and patterns."""
+    values = {name: silence[name] for name in _SILENCE} | {"probes": json.dumps(list(silence["probes"]))}
+    connection.execute(f"INSERT OR REPLACE INTO silence ({', '.join(_SILENCE)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", tuple(values.values()))  # noqa: S608
+
+
+def silences(connection: sqlite3.Connection, since: float) -> list[dict[str, Any]]:
+    """The silences that hold at or after `since` (Unix s), oldest first."""
+    rows = connection.execute(f"SELECT {', '.join(_SILENCE)} FROM silence WHERE coalesce(ended, ends) >= ? ORDER BY id", (since,))  # noqa: S608
+    found = [dict(zip(_SILENCE, row, strict=True)) for row in rows]
+    return [silence | {"probes": tuple(json.loads(silence["probes"]))} for silence in found]
 
 
 def save_update(connection: sqlite3.Connection, update: Update) -> None:

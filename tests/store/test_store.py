@@ -2,36 +2,18 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made import NOW, made
+from made import NOW, count, locked, made, note, notes, settled
 
 from monitor.health import Flip, Health, State
-from monitor.store import Store, StoreError, records, samples
+from monitor.store import Limits, Store, StoreError, records, samples
 from monitor.store.schema import STEPS, migrate
+from monitor.store.waiting import Ring
 
 PAY = ("pay", "", "")
-
-
-def count(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT count(*) FROM sample").fetchone()[0])
-
-
-def note(name: str) -> Callable[[sqlite3.Connection], object]:
-    return lambda connection: connection.execute("INSERT INTO meta VALUES (?, '')", (name,))
-
-
-def notes(connection: sqlite3.Connection) -> list[str]:
-    return [name for (name,) in connection.execute("SELECT name FROM meta ORDER BY name")]
-
-
-async def settled(store: Store) -> None:
-    """All that was handed over so far is committed."""
-    await store.write(lambda _: None)
 
 
 # ---- commits
@@ -46,14 +28,13 @@ async def test_a_checkpoint_is_committed_with_its_sample(store: Store) -> None:
     assert await store.read(lambda c: (count(c), samples.checkpoints(c))) == (3, {("home", "", ""): b"offset 2"})
 
 
-async def test_a_checkpoint_waits_with_its_sample_until_both_can_be_written(store: Store) -> None:
-    await store.write(lambda c: c.execute("CREATE TRIGGER full BEFORE INSERT ON sample WHEN new.seconds > 9e6 BEGIN SELECT RAISE(ABORT, 'no'); END"))
-    store.add_sample(made(seconds=10, reason="slow", checkpoint=b"too far"))
-    with pytest.raises(StoreError):
-        await settled(store)
-    assert await store.read(samples.checkpoints) == {}
-    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
-        other.execute("DROP TRIGGER full")
+async def test_a_checkpoint_waits_with_its_sample_until_both_can_be_written(impatient: Store) -> None:
+    store = impatient
+    with locked(store.path):
+        store.add_sample(made(seconds=10, reason="slow", checkpoint=b"too far"))
+        with pytest.raises(StoreError):
+            await settled(store)
+        assert await store.read(samples.checkpoints) == {}
     await settled(store)
     (stored,) = await store.read(lambda c: samples.after(c, 0))
     assert (stored.sample.probe, stored.sample.reason) == ("home", "slow"), "names that were rolled back with it are written again"
@@ -87,7 +68,7 @@ async def test_a_write_sees_the_samples_that_were_handed_over_before_it(store: S
 
 async def test_a_write_is_all_or_nothing_and_costs_no_sample(store: Store) -> None:
     store.add_sample(made(reason="first ever"))
-    with pytest.raises(StoreError, match="no such table"):
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
         await store.write(lambda c: (note("half")(c), c.execute("INSERT INTO nowhere VALUES (1)")))
     store.add_sample(made(1, reason="first ever"))
     await settled(store)
@@ -166,11 +147,11 @@ async def test_a_second_store_on_the_same_directory_is_refused(store: Store, tmp
 
 async def test_the_directory_is_free_again_after_the_store_was_left_or_could_not_be_opened(tmp_path: Path) -> None:
     path = tmp_path / "tillwatch.sqlite3"
-    path.write_bytes(b"this is no database, however long you look at it" * 100)
-    with pytest.raises(StoreError, match="not a database"):
+    path.mkdir()
+    with pytest.raises(StoreError, match="unable to open"):
         async with Store(tmp_path):
             pass
-    path.unlink()
+    path.rmdir()
     for _ in range(2):
         async with Store(tmp_path) as store:
             await settled(store)
@@ -222,64 +203,75 @@ async def test_the_file_is_durable_private_and_can_shrink(store: Store) -> None:
 # ---- a store that cannot write
 
 
-async def test_samples_outlast_a_lock_that_others_hold(store: Store) -> None:
+async def test_samples_outlast_a_lock_that_others_hold(impatient: Store) -> None:
     """kuma-7338: a locked database is our own trouble, never the shop's, and costs nothing."""
-    failures: list[str] = []
+    store, failures = impatient, []
     store.on_failure = failures.append
-    await store.write(lambda c: c.execute("PRAGMA busy_timeout = 30"))
-    other = sqlite3.connect(store.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    for number in range(10):
-        store.add_sample(made(number, checkpoint=b"%d" % number))
-    store.add_health(PAY, Health(failing_since=NOW))
-    with pytest.raises(StoreError, match="locked"):
-        await store.write(note("refused"))
-    await asyncio.sleep(0)
-    assert store.failing_since is not None
-    assert failures
-    other.execute("COMMIT")
-    other.close()
+    with locked(store.path):
+        for number in range(10):
+            store.add_sample(made(number, checkpoint=b"%d" % number))
+        store.add_health(PAY, Health(failing_since=NOW))
+        with pytest.raises(StoreError, match="another program holds the database locked"):
+            await store.write(note("refused"))
+        await asyncio.sleep(0)
+        assert store.failing_since is not None
+        assert store.trouble == "another program holds the database locked"
+        assert failures
     store.add_sample(made(10, checkpoint=b"10"))
     await settled(store)
-    await asyncio.sleep(0)
-    assert store.failing_since is None
+    assert (store.failing_since, store.trouble) == (None, "")
     assert await store.read(notes) == []
     assert [s.sample.started for s in await store.read(lambda c: samples.after(c, 0))] == [NOW + n for n in range(11)]
     assert await store.read(samples.checkpoints) == {("home", "", ""): b"10"}
     assert PAY in await store.read(records.load_health)
 
 
-async def test_what_could_not_be_written_is_tried_again_without_being_asked(store: Store) -> None:
-    committed = asyncio.Event()
-    await store.write(lambda c: c.execute("PRAGMA busy_timeout = 30"))
-    other = sqlite3.connect(store.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    failed = asyncio.Event()
+async def test_what_could_not_be_written_is_tried_again_without_being_asked(impatient: Store) -> None:
+    store, failed, committed = impatient, asyncio.Event(), asyncio.Event()
     store.on_failure = lambda _: failed.set()
-    store.add_sample(made())
-    await asyncio.wait_for(failed.wait(), 5)
-    store.on_commit = lambda _seconds, _written: committed.set()
-    other.execute("COMMIT")
-    other.close()
+    with locked(store.path):
+        store.add_sample(made())
+        await asyncio.wait_for(failed.wait(), 5)
+        store.on_commit = lambda _seconds, _written: committed.set()
     await asyncio.wait_for(committed.wait(), 5)
     assert await store.read(count) == 1
 
 
-async def test_memory_is_bounded_while_nothing_can_be_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitor.store.store.RING", 100)
-    await store.write(lambda c: c.execute("PRAGMA busy_timeout = 10"))
-    other = sqlite3.connect(store.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    for number in range(250):
-        store.add_sample(made(number))
-        if number % 50 == 49:
-            with pytest.raises(StoreError):
-                await settled(store)
-    other.execute("COMMIT")
-    other.close()
-    await settled(store)
-    kept = [s.sample.started - NOW for s in await store.read(lambda c: samples.after(c, 0))]
-    assert kept == list(range(150, 250)), "the newest are kept"
+async def test_memory_is_bounded_while_nothing_can_be_written(tmp_path: Path) -> None:
+    async with Store(tmp_path, Limits(busy=0.01, retry=0.05, ring=100)) as store:
+        with locked(store.path):
+            for number in range(250):
+                store.add_sample(made(number))
+                if number % 50 == 49:
+                    with pytest.raises(StoreError):
+                        await settled(store)
+        await settled(store)
+        kept = [s.sample.started - NOW for s in await store.read(lambda c: samples.after(c, 0))]
+        assert kept == list(range(150, 250)), "the newest are kept"
+        assert store.dropped == 150
+
+
+def test_samples_do_not_wait_for_ever() -> None:
+    ring = Ring(100, 3600.0)
+    for minute in range(70):
+        ring.add([made(60 * minute), made(60 * minute + 1)], 60.0 * minute)
+    assert ring.dropped == 2 * 20, "fifty batches have room"
+    ring.add([], 60.0 * 69 + 3600.0)
+    assert ring.bite(1)[1] == [made(60 * 69), made(60 * 69 + 1)]
+    ring.add([], 60.0 * 69 + 3600.1)
+    assert not ring
+    assert ring.dropped == 140
+
+
+def test_samples_that_waited_are_taken_in_bites_of_whole_batches() -> None:
+    ring = Ring(1000, 3600.0)
+    for number in range(10):
+        ring.add([made(number)] * 30, 0.0)
+    batches, bite = ring.bite(100)
+    assert (batches, len(bite)) == (3, 90)
+    ring.committed(batches)
+    assert ring.bite(10)[1] == [made(3)] * 30, "one batch at least"
+    assert len(ring.bite(1000)[1]) == 210
 
 
 # ---- what else is remembered
