@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 
-.PHONY: help setup servers demo test check lint types bench-http clean
+.PHONY: help setup servers demo test test-systemd check lint types bench-http clean
 
 help:               ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -22,13 +22,16 @@ $(VENV)/ready: uv.lock pyproject.toml
 	@touch $@
 
 servers:            ## Install the Debian packages that the tests start (as root)
-	@sh tools/debian.sh prometheus prometheus-alertmanager
+	@sh tools/debian.sh prometheus prometheus-alertmanager systemd-container python3-venv
 
 demo: setup         ## Play the whole story on this machine, in about two minutes
 	@$(BIN)/tillwatch demo
 
 test: setup servers ## Run all tests
 	@$(BIN)/pytest
+
+test-systemd: setup servers  ## The units on a systemd booted in a container (as root), the slow tests too
+	@TILLWATCH_SLOW_TESTS=1 $(BIN)/pytest tests/systemd
 
 lint: setup         ## ruff
 	@$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ from monitor.alerts import outbox
 from monitor.alerts.table import ReceiverSettings
 from monitor.clock import Clock
 from monitor.health import Flip, Health, Target
-from monitor.incidents import Incident, Transition
+from monitor.incidents import STORM_OPENED, Incident, Transition
 from monitor.store import Store, StoreError, records
 
 log = structlog.get_logger()
@@ -49,13 +50,14 @@ class Reports:
 
 
 class Casebook:
-    """Open incidents in memory, as the store has them. `muted(now)` says that paging is held back just now."""
+    """Open incidents in memory, as the store has them. `muted(incident, now)` says that nobody is to be told of it just now."""
 
     def __init__(self, store: Store, receivers: Sequence[ReceiverSettings], clock: Clock, reports: Reports) -> None:
         self._store, self._receivers, self._clock, self._reports = store, receivers, clock, reports
         self._open: dict[str, Incident] = {}
         self._turns: asyncio.Queue[_Turn] = asyncio.Queue()
-        self.muted: Callable[[float], bool] = lambda _now: False
+        self.opened: deque[float] = deque(maxlen=STORM_OPENED)      # when the newest incidents were opened (Unix s)
+        self.muted: Callable[[Incident, float], bool] = lambda _incident, _now: False
 
     @property
     def open(self) -> list[Incident]:
@@ -64,7 +66,12 @@ class Casebook:
     async def load(self) -> None:
         """Take up what was open when the daemon last stopped."""
         self._open = {incident.id: incident for incident in await self._store.read(records.open_incidents)}
+        self.opened.extend(incident.opened for incident in self._open.values())
         self._reports.changed(self.open)
+
+    def change(self, receivers: Sequence[ReceiverSettings]) -> None:
+        """Go on with other receivers, after a reload: what changes from now on is told to them."""
+        self._receivers = receivers
 
     def apply(self, transitions: Iterable[Transition], *, by: str = "", detail: str = "", flip: Flip | None = None,
               health: tuple[Target, Health] | None = None, also: Callable[[sqlite3.Connection], object] | None = None) -> None:
@@ -80,42 +87,46 @@ class Casebook:
     def release(self) -> None:
         """Page what was held back and is still wrong."""
         now = self._clock.now()
-        if not self.muted(now):
-            held = [i for i in self._open.values() if not i.told]
-            if held:
-                self.apply([Transition("firing", incident) for incident in held], detail="no longer muted")
+        held = [i for i in self._open.values() if not i.told and not self.muted(i, now)]
+        if held:
+            self.apply([Transition("firing", incident) for incident in held], detail="no longer muted")
 
     async def settled(self) -> None:
         """Wait until all that was applied is committed."""
         await self._turns.join()
 
     async def run(self) -> None:
-        """Commit turns in order, for ever. A store that cannot write is tried again; nothing is dropped."""
+        """Commit turns in order, for ever. Where neither the disk nor memory takes them they are tried again; nothing is dropped."""
         while True:
             turns = [await self._turns.get()]
             if not any(turn.urgent for turn in turns):
                 await asyncio.sleep(GATHER_SECONDS)          # a storm of flips joins one incident: one commit for many
             while not self._turns.empty():
                 turns.append(self._turns.get_nowait())
-            while not await self._committed(turns):  # noqa: ASYNC110 - nothing tells when a disk has space again
+            while not await self._committed(turns):  # noqa: ASYNC110 - nothing tells when there is space again
                 await asyncio.sleep(RETRY_SECONDS)
             for _ in turns:
                 self._turns.task_done()
 
     def _entered(self, transition: Transition, now: float) -> Transition:
-        incident = transition.incident
-        if transition.what in _TOLD:
-            incident = replace(incident, told=not self.muted(now))
+        """As it is from now on. What was held back is told as soon as somebody joins it whose failing is not."""
+        what, incident = transition.what, transition.incident
+        if what == "changed" and incident.open and not incident.told and not self.muted(incident, now):
+            what = "firing"
+        if what in _TOLD:
+            incident = replace(incident, told=not self.muted(incident, now))
+        if what == "firing" and incident.id not in self._open:
+            self.opened.append(incident.opened)
         if incident.open:
             self._open[incident.id] = incident
         else:
             self._open.pop(incident.id, None)
-        return replace(transition, incident=incident)
+        return Transition(what, incident)
 
     async def _committed(self, turns: Sequence[_Turn]) -> bool:
         stale = _overtaken(turns)
         try:
-            await self._store.write(lambda connection: self._write_all(connection, turns, stale))
+            await self._store.write(lambda connection: self._write_all(connection, turns, stale), essential=True)
         except StoreError as error:
             log.error("cannot commit", error=str(error), turns=len(turns))  # noqa: TRY400 - expected, and said without a trace
             return False
@@ -134,11 +145,12 @@ class Casebook:
             records.save_health(connection, *turn.health)
         if turn.also:
             turn.also(connection)
-        for transition in turn.transitions:
-            if id(transition) in stale:
-                continue
+        fresh = [transition for transition in turn.transitions if id(transition) not in stale]
+        for transition in fresh:
             records.save_incident(connection, transition.incident, turn.at, transition.what, turn.by, turn.detail)
-            if transition.incident.told or not transition.incident.open:     # the end is told to whoever heard of the beginning
+        for transition in fresh:                     # who is told of a receiver that fails depends on what else fails
+            to_tell = transition.incident.told or not transition.incident.open      # the end is told to whoever heard of the beginning
+            if to_tell and transition.what != "feedback":
                 outbox.enqueue(connection, transition, self._receivers, turn.at)
 
     def _told(self, turn: _Turn, stale: set[int]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from monitor import client as api
+from monitor import operate
 from monitor.client import CommandError
 from monitor.command import Context, as_json, pass_context, problems, show
 
@@ -197,15 +198,17 @@ def report(context: Context, update_id: str, output: str | None) -> None:
     click.echo(str(path))
 
 
-@main_group.command()
-@click.option("--all", "everything", is_flag=True, help="Past ones too.")
-@as_json
+for verb in operate.VERBS:
+    main_group.add_command(verb)
+
+
+@main_group.command("tell-failed", hidden=True)
+@click.argument("unit")
 @pass_context
-def incidents(context: Context, everything: bool, as_json: bool) -> None:
-    """List the incidents that are open."""
-    from monitor import terminal
-    found = context.client().get("/api/v1/incidents" + ("" if everything else "?open=true"))["incidents"]
-    show(found) if as_json else terminal.incidents(found)
+def tell_failed(context: Context, unit: str) -> None:
+    """Tell every receiver that the daemon itself has stopped: what tillwatch-failed.service runs."""
+    from monitor import last_words
+    sys.exit(last_words.tell(context.path, unit))
 
 
 @main_group.command("test-alert")
@@ -216,6 +219,15 @@ def test_alert(context: Context, receiver: str | None, as_json: bool) -> None:
     """Send a marked drill through RECEIVER (through all, when none is named). 0 when every one took it."""
     from monitor import drill
     sys.exit(drill.send(context.config(), receiver, as_json=as_json))
+
+
+@main_group.command()
+@as_json
+@pass_context
+def doctor(context: Context, as_json: bool) -> None:
+    """Look for what is wrong with this installation, and say how to mend it. 0, or 1 when there is a fault."""
+    from monitor.doctor import examine
+    sys.exit(examine.run(context.config(), as_json=as_json))
 
 
 @main_group.command()

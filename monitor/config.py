@@ -5,83 +5,32 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import tomli
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, create_model, field_validator
+from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from monitor import config_words, toml_lines
 from monitor.alerts.table import RECEIVERS, ReceiverSettings
+from monitor.config_warnings import warnings
 from monitor.config_words import did_you_mean, quoted
-from monitor.health import Rule
+from monitor.heartbeat import HeartbeatSettings
+from monitor.json_schema import standard
 from monitor.judge.signals import Margin
-from monitor.scheduler import Concurrency, Schedule
+from monitor.settings import ARRAYS, Config, DaemonSettings, Defaults, Probe, ShopSettings, open_to_all, probe_model, secrets
 from monitor.updates import UpdateSettings
 from monitor.web.settings import TokenSettings, WebSettings
-from probes.fields import ConfigPath, Duration, Named, Secret, SecretError, Table, parse_duration, show_duration
+from probes.fields import Secret, Table, parse_duration, show_duration
 from probes.table import PROBES
 
+__all__ = [
+    "Config", "ConfigError", "DaemonSettings", "Defaults", "HeartbeatSettings", "Margin", "Probe", "Problem", "ShopSettings", "TokenSettings",
+    "UpdateSettings", "WebSettings", "load", "probe_model", "schema", "secrets",
+]
+
 M = TypeVar("M", bound=BaseModel)
-Name = Annotated[str, Field(min_length=1, max_length=64)]
-Timeout = Annotated[Duration, Field(ge=0.01, description="a run ends no later than this")]
-
-
-class ShopSettings(Table):
-    """[shop]"""
-
-    name: str = Field(min_length=1, max_length=64, description="label `shop` on every metric and alert")
-    url: str = Field(pattern=r"^https?://[^\s]+$", description="the shop's front page")
-    environment: str = Field(default="production", max_length=64, description="stands on every page and alert")
-    currency: str = Field(default="EUR", pattern=r"^[A-Z]{3}$", description="of the shop's prices")
-
-
-class DaemonSettings(Table):
-    """[daemon]"""
-
-    state_dir: ConfigPath = Field(description="SQLite, artifacts, the CLI's token; relative to this file")
-    log_format: Literal["auto", "json", "console"] = Field(default="auto", description="console on a terminal, JSON elsewhere, unless set")
-    retention: Duration = Field(default=30 * 86400.0, ge=3600, description="samples older than this are deleted")
-    max_concurrency: Concurrency = Field(default=Concurrency(), description="runs under way at once, by kind")
-
-
-class Probe(Named, Schedule, Rule):
-    """What every [[probe]] has, whatever its kind."""
-
-    kind: str
-    critical: bool = Field(default=False, description="judged first; must be ruled clean before an update can PASS")
-    control: bool = Field(default=False, description="a reference that the update cannot touch")
-    margin: Margin | None = Field(default=None, description="what counts as worse for this probe")
-    means: str = Field(default="", max_length=120, description='what its failing means to customers, such as "customers cannot pay"')
-
-    @field_validator("control")
-    @classmethod
-    def _untouched(cls, control: bool, info: ValidationInfo) -> bool:
-        if control and info.data.get("critical"):
-            raise ValueError("a control probe cannot be critical: the update cannot touch it")
-        return control
-
-
-class Defaults(Schedule, Rule):
-    """[defaults]: for every probe, overridden by the probe."""
-
-    timeout: Timeout = 10.0
-
-
-class Config(Table):
-    """The whole configuration. Only the composition root and the command line see it; each room gets its own part."""
-
-    path: Path
-    shop: ShopSettings
-    daemon: DaemonSettings
-    web: WebSettings = WebSettings()
-    token: tuple[TokenSettings, ...] = ()
-    update: UpdateSettings = UpdateSettings()
-    probe: tuple[Probe, ...] = ()
-    receiver: tuple[ReceiverSettings, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +56,6 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-@cache
-def probe_model(kind: str) -> type[Probe]:
-    """The settings of one kind of probe: what every probe has, and the kind's own."""
-    settings = PROBES[kind].settings
-    bases: Any = (settings, Probe)
-    own: Any = Literal[kind]
-    timeout = settings.model_fields["timeout"].default
-    return cast("type[Probe]", create_model(f"{kind}_probe", __base__=bases, kind=(own, ...), name=(Name, ...), timeout=(Timeout, timeout)))
-
-
 def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError with every problem at once."""
     try:
@@ -135,8 +74,8 @@ def load(path: Path) -> Config:
 
 
 _TABLES: dict[str, type[Table]] = {"shop": ShopSettings, "daemon": DaemonSettings, "web": WebSettings, "update": UpdateSettings}
-_ARRAYS = ("probe", "receiver", "token")
-_KNOWN = (*_TABLES, "defaults", *_ARRAYS)
+_OPTIONAL: dict[str, type[Table]] = {"heartbeat": HeartbeatSettings}                                    # off unless it stands there
+_KNOWN = (*_TABLES, *_OPTIONAL, "defaults", *ARRAYS)
 
 
 class _Reader:
@@ -150,6 +89,7 @@ class _Reader:
         self._unknown_tables()
         defaults = self._defaults()
         tables: dict[str, Any] = {name: self._table(name) for name in _TABLES}
+        tables |= {name: self._model(model, self.raw[name], (name,)) if name in self.raw else None for name, model in _OPTIONAL.items()}
         tables["probe"] = tuple(self._probe(i, raw, defaults) for i, raw in self._array("probe"))
         tables["receiver"] = tuple(self._receiver(i, raw) for i, raw in self._array("receiver"))
         tables["token"] = tuple(self._model(TokenSettings, raw, ("token", i)) for i, raw in self._array("token"))
@@ -163,7 +103,7 @@ class _Reader:
         if self.problems:
             raise ConfigError(sorted(self.problems, key=lambda p: p.line))
         config = Config.model_construct(path=self.path, warnings=(), **tables)
-        return config.model_copy(update={"warnings": tuple(_unreadable(config))})
+        return config.model_copy(update={"warnings": tuple(warnings(config))})
 
     def _unknown_tables(self) -> None:
         for name, value in self.raw.items():
@@ -247,7 +187,7 @@ class _Reader:
             return None
 
     def _names(self) -> None:
-        for table in _ARRAYS:
+        for table in ARRAYS:
             first: dict[str, int] = {}
             for index, raw in self._tables(table):
                 name = raw.get("name")
@@ -258,7 +198,7 @@ class _Reader:
     def _secrets(self) -> None:
         """An empty secret lets everybody in, and an inline one in a file that others can read is no secret."""
         readable = self.path.stat().st_mode & stat.S_IROTH
-        for table in _ARRAYS:
+        for table in ARRAYS:
             for index, raw in self._tables(table):
                 model = _model_of(table, raw)
                 for where, value in _secrets_written(model, raw, (table, index)) if model else ():
@@ -267,6 +207,8 @@ class _Reader:
                     elif isinstance(value, str) and readable:
                         self._add(where, f"a secret stands here, and everybody on this host can read {self.path.name}: chmod o-r it, or write ",
                                   '{ env = "NAME" }, { file = "path" } or { credential = "name" }')
+                    elif isinstance(value, dict) and isinstance(value.get("file"), str) and open_to_all(self.path.parent / value["file"]):
+                        self._add(where, f"everybody on this host can read the secret in {value['file']}: chmod o-r it")
 
     def _cohorts(self) -> None:
         plain = {(str(raw.get("kind")), str(raw.get("url"))) for _, raw in self._tables("probe") if not raw.get("cohort")}
@@ -337,40 +279,11 @@ def _secrets_written(model: type[BaseModel], raw: Mapping[str, Any], at: toml_li
             yield (*at, key), value
 
 
-def secrets(config: Config) -> Iterator[tuple[str, Secret]]:
-    """Every secret of the configuration, with the name of its place."""
-    for table in _ARRAYS:
-        for item in getattr(config, table):
-            yield from _secrets_in(item, f'{table} "{item.name}"')
-
-
-def _secrets_in(value: Any, where: str) -> Iterator[tuple[str, Secret]]:
-    if isinstance(value, Secret):
-        yield where, value
-    elif isinstance(value, BaseModel):
-        for key, field in zip(config_words.keys(type(value)), type(value).model_fields, strict=True):
-            yield from _secrets_in(getattr(value, field), f"{where}: {key}")
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _secrets_in(item, f"{where}.{name}")
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _secrets_in(item, where)
-
-
-def _unreadable(config: Config) -> Iterator[str]:
-    for where, secret in secrets(config):
-        try:
-            secret.reveal()
-        except SecretError as error:
-            yield f"{where}: {error}"
-
-
 def schema() -> dict[str, Any]:
     """The JSON Schema of config.toml, for editors."""
     several: dict[str, list[type[BaseModel]]] = {
         "probe": [probe_model(kind) for kind in PROBES], "receiver": [kind.settings for kind in RECEIVERS.values()], "token": [TokenSettings]}
-    single: dict[str, type[BaseModel]] = {**_TABLES, "defaults": Defaults}
+    single: dict[str, type[BaseModel]] = {**_TABLES, **_OPTIONAL, "defaults": Defaults}
     every = [*single.values(), *(model for models in several.values() for model in models)]
     references, shared = models_json_schema([(model, "validation") for model in every])
     properties: dict[str, Any] = {name: references[model, "validation"] for name, model in single.items()}
@@ -378,14 +291,7 @@ def schema() -> dict[str, Any]:
         properties[name] = {"type": "array", "items": {"anyOf": [references[model, "validation"] for model in models]}}
     definitions = shared["$defs"]
     definitions["DaemonSettings"]["required"] = []          # `load` knows a default for state_dir
-    return cast("dict[str, Any]", _standard({
+    return cast("dict[str, Any]", standard({
         "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tillwatch configuration", "type": "object",
         "properties": properties, "required": ["shop", "probe"], "additionalProperties": False, "$defs": definitions,
     }))
-
-
-def _standard(part: Any) -> Any:
-    """Without the bounds of durations and sizes in numbers: pydantic hands them on, and the standard knows no such keywords."""
-    if isinstance(part, dict):
-        return {k: _standard(v) for k, v in part.items() if not (k in {"gt", "ge", "lt", "le"} and isinstance(v, int | float))}
-    return [_standard(item) for item in part] if isinstance(part, list) else part

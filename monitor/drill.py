@@ -32,8 +32,8 @@ def send(config: Config, name: str | None, *, as_json: bool) -> int:
 
 async def _all(receivers: list[ReceiverSettings], facts: Facts, *, quiet: bool) -> list[dict[str, Any]]:
     """All at once: one that does not answer, or must be told of the end, keeps nobody waiting."""
-    if not quiet and any(r.resends for r in receivers):
-        click.echo(f"Alertmanager is told of the end too, {DRILL_HOLD:.0f} s later.", err=True)
+    if not quiet and not all(r.tells_missed for r in receivers):
+        click.echo(f"Who keeps states is told of the end too, {DRILL_HOLD:.0f} s later.", err=True)
     return await asyncio.gather(*(_one(receiver, facts, quiet=quiet) for receiver in receivers))
 
 

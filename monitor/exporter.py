@@ -64,6 +64,10 @@ class Exporter:
         self._update: Update | None = None
         self._own = _Own(shop)
 
+    def change(self, targets: Iterable[Target]) -> None:
+        """Export these from now on; who stays keeps its counts. A new dict: a scrape may be going through the old one just now."""
+        self._series = {target: self._series.get(target) or self._new_series(target) for target in targets}
+
     @property
     def own(self) -> "_Own":
         """The metrics about Tillwatch itself."""
@@ -87,7 +91,7 @@ class Exporter:
 
     def muted(self, muted: bool, targets: Iterable[Target] | None = None) -> None:
         """Mark targets (all, if none are named) as muted: their failing pages nobody just now."""
-        for target in self._series if targets is None else targets:
+        for target in self._series if targets is None else self._series.keys() & set(targets):
             self._series[target].muted = muted
 
     def update(self, update: Update | None) -> None:
@@ -190,6 +194,7 @@ class _Own:
         prom.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = prom.CollectorRegistry()
         self._shop = shop
+        self._succeeded: set[str] = set()
 
         def gauge(name: str, text: str, *labels: str) -> prom.Gauge:
             return prom.Gauge(name, text, ("shop", *labels), registry=registry)
@@ -206,9 +211,12 @@ class _Own:
         self.pending = gauge("tillwatch_notifications_pending", "Notifications waiting for delivery", "receiver")
         self.oldest = gauge("tillwatch_notification_oldest_seconds", "Age of the oldest waiting notification", "receiver")
         self.last_success = gauge("tillwatch_receiver_last_success_timestamp_seconds", "Last delivery that the receiver took", "receiver")
+        self.feedback = counter("tillwatch_page_feedback", "What people thought of pages", "kind", "feedback")
         self.store_size = gauge("tillwatch_store_size_bytes", "Size of the database and its log").labels(shop)
         self.store_commit = histogram("tillwatch_store_commit_seconds", "Time taken by commits").labels(shop)
         self.store_failures = counter("tillwatch_store_failures", "Commits that failed").labels(shop)
+        self.store_volatile = gauge("tillwatch_store_volatile", "Whether something essential is kept in memory only").labels(shop)
+        self.clock_shift = gauge("tillwatch_clock_shift_seconds", "What the wall clock has been stepped by since the start").labels(shop)
         self.scheduler_lag = histogram("tillwatch_scheduler_lag_seconds", "How late runs were started", "kind")
         self.loop_lag = histogram("tillwatch_event_loop_lag_seconds", "How late the event loop came round").labels(shop)
         self.reload_ok = gauge("tillwatch_config_last_reload_successful", "Whether the last reload was taken").labels(shop)
@@ -223,6 +231,9 @@ class _Own:
     def paged(self, kind: str) -> None:
         self.pages.labels(self._shop, kind).inc()
 
+    def rated(self, kind: str, feedback: str) -> None:
+        self.feedback.labels(self._shop, kind, feedback).inc()
+
     def attempted(self, receiver: str, outcome: str, at: float) -> None:
         self.notifications.labels(self._shop, receiver, outcome).inc()
         if outcome == "delivered":
@@ -230,10 +241,16 @@ class _Own:
 
     def succeeded(self, receiver: str, at: float) -> None:
         """The receiver took something at that time (Unix s)."""
+        self._succeeded.add(receiver)
         self.last_success.labels(self._shop, receiver).set(at)
 
     def waiting(self, pending: Mapping[str, tuple[int, float]]) -> None:
-        """Notifications waiting by receiver: how many, and the age of the oldest in s."""
+        """Notifications waiting by receiver: how many, and the age of the oldest in s. These are all receivers that there are."""
+        self.pending.clear()
+        self.oldest.clear()
+        for gone in self._succeeded - pending.keys():
+            self.last_success.remove(self._shop, gone)
+        self._succeeded &= pending.keys()
         for receiver, (count, age) in pending.items():
             self.pending.labels(self._shop, receiver).set(count)
             self.oldest.labels(self._shop, receiver).set(age)

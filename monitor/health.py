@@ -13,6 +13,11 @@ Urgency = Literal["page", "ticket"]
 Target = tuple[str, str, str]      # probe, device, cohort
 
 
+FLAPPING_SECONDS = 1800.0          # outages this close together are one that comes and goes
+QUIET_SECONDS, MOST_QUIET_SECONDS = 120.0, 600.0
+MOST_DOWNS = 16                    # more change nothing: the quiet time is at its longest long before
+
+
 class Rule(Table):
     """When failing runs become an outage, and what that outage is worth."""
 
@@ -48,6 +53,8 @@ class Health:
     broken: bool = False
     unmeasured: tuple[bool, ...] = ()      # the newest `of` runs, True = broken
     unmeasured_since: float | None = None
+    failed_at: float | None = None         # end of the newest failed run of this stretch
+    downs: tuple[float, ...] = ()          # when it went down, within the half hour before it did so last
 
     @property
     def unsettled(self) -> bool:
@@ -86,6 +93,7 @@ def judge(health: Health, rule: Rule, sample: Sample) -> tuple[Health, tuple[Fli
 
     A stretch of failing ends, and an outage recovers, after `of - failures + 1` ok runs in a row: so many that
     `failures` of `of` cannot be reached without a new failure. Broken runs say nothing about the shop.
+    An outage that comes again and again recovers only after a quiet time too, see `quiet`.
     """
     if sample.outcome is Outcome.OK and health.steady and len(health.window) == rule.of:
         return health, ()                      # the common case, on the hot path
@@ -95,11 +103,23 @@ def judge(health: Health, rule: Rule, sample: Sample) -> tuple[Health, tuple[Fli
     failed = sample.outcome is Outcome.FAILED
     health = _counted(health, rule, sample, failed=failed)
     if failed and not health.down and _confirmed(health, rule, sample):
-        return replace(health, down=True), (*flips, _flip(health, sample, State.UP, State.DOWN))
-    if health.fine >= _enough(rule):
+        downs = (*(at for at in health.downs if sample.ended - at < FLAPPING_SECONDS), sample.ended)[-MOST_DOWNS:]
+        return replace(health, down=True, downs=downs), (*flips, _flip(health, sample, State.UP, State.DOWN))
+    if health.fine >= _enough(rule) and _calm(health, sample.ended):
         flips = (*flips, _flip(health, sample, State.DOWN, State.UP)) if health.down else flips
-        health = replace(health, down=False, failing_since=None)
+        health = replace(health, down=False, failing_since=None, failed_at=None)
     return health, flips
+
+
+def quiet(downs: tuple[float, ...]) -> float:
+    """Seconds without a failed run that an outage needs to end: none for the first within half an hour, 2 min for the second,
+    twice as long for each further one, at most 10 min. So what comes and goes is one incident and not twenty.
+    """
+    return min(QUIET_SECONDS * 2.0 ** (len(downs) - 2), MOST_QUIET_SECONDS) if len(downs) > 1 else 0.0
+
+
+def _calm(health: Health, now: float) -> bool:
+    return not health.down or health.failed_at is None or now - health.failed_at >= quiet(health.downs)
 
 
 def _enough(rule: Rule) -> int:
@@ -116,7 +136,7 @@ def _counted(health: Health, rule: Rule, sample: Sample, *, failed: bool) -> Hea
     if not failed:
         return replace(health, window=window, fine=min(health.fine + 1, rule.of))
     since = health.failing_since if health.failing_since is not None else sample.started
-    return replace(health, window=window, fine=0, failing_since=since)
+    return replace(health, window=window, fine=0, failing_since=since, failed_at=sample.ended)
 
 
 def _unmeasured(health: Health, rule: Rule, sample: Sample, *, broken: bool) -> tuple[Health, tuple[Flip, ...]]:

@@ -1,16 +1,20 @@
 """What is wrong now: which flips and verdicts belong to one story, and when it gets worse. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from monitor.health import Flip, State, Urgency
+from monitor.health import Flip, State, Target, Urgency
 from monitor.updates import Update
 
 Kind = Literal["outage", "regression", "monitor_fault", "update", "announcement", "drill"]
-What = Literal["firing", "escalated", "changed", "resolved"]
+What = Literal["firing", "escalated", "changed", "acknowledged", "feedback", "resolved"]
+Feedback = Literal["useful", "false"]
 
 PART_OF = "part of incident "      # the resolution of what goes on under another incident
+OURS = "self:"                     # begins the cause of a fault that Tillwatch finds in itself
+STORM = "storm"                    # the cause of the one incident for all that goes wrong at once
+STORM_OPENED, STORM_SECONDS = 8, 60.0      # so many opened within so long: with two storms and the ends of all of them at most twenty messages
 
 # One cause shows under several reasons: a dead web server is refused, times out or is reset as it likes.
 _CAUSES = {
@@ -79,7 +83,7 @@ _NAMES = tuple(f.name for f in fields(Incident))
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A stored step in an incident's life. Only `firing`, `escalated` and `resolved` are told."""
+    """A stored step in an incident's life. Only `firing`, `escalated`, `acknowledged` and `resolved` are told."""
 
     what: What
     incident: Incident
@@ -94,6 +98,16 @@ class Context:
     critical: bool = False
     suspect: Update | None = None
     watched: bool = False          # `suspect` is under way now, so its incident takes all that goes wrong
+    storm: bool = False            # so many incidents were opened just now that another outage is no story of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is wrong with Tillwatch itself: in words for people, without anything that changes from look to look."""
+
+    said: str
+    urgency: Urgency = "ticket"
+    after: float = 0.0             # s that it must have lasted before it is told
 
 
 def on_flip(incidents: Sequence[Incident], flip: Flip, context: Context, new_id: Callable[[], str]) -> list[Transition]:
@@ -102,9 +116,11 @@ def on_flip(incidents: Sequence[Incident], flip: Flip, context: Context, new_id:
         return _leave(incidents, flip)
     cause, kind = _cause(flip, context)
     member = _member(flip, context)
-    same = [incident for incident in incidents if incident.open and incident.cause == cause]
+    same = _caused(incidents, cause)
     if not same and kind == "outage" and context.suspect and context.watched:
         same = _of(incidents, context.suspect.id)    # one incident per update, whatever goes wrong while it is under way
+    if not same and kind == "outage" and context.storm:
+        cause, same = STORM, _caused(incidents, STORM)
     return [_joined(same[0], member) if same else Transition("firing", _opened(flip, kind, cause, member, context, new_id()))]
 
 
@@ -130,9 +146,44 @@ def on_recovery(incidents: Sequence[Incident], update: Update, why: str, now: fl
     ]
 
 
+def storming(opened: Iterable[float], now: float) -> bool:
+    """Were so many incidents opened just now (at these times) that a reader could not tell one from the other?"""
+    return sum(now - at < STORM_SECONDS for at in opened) >= STORM_OPENED
+
+
 def acknowledged(incident: Incident, by: str, now: float) -> Transition:
     """Somebody has taken it."""
-    return Transition("changed", replace(incident, acked_by=by, acked_at=now))
+    return Transition("acknowledged", replace(incident, acked_by=by, acked_at=now))
+
+
+def rated(incident: Incident, feedback: Feedback) -> Transition:
+    """Somebody says whether its page was of use; also when it is over."""
+    return Transition("feedback", replace(incident, feedback=feedback))
+
+
+def on_faults(incidents: Iterable[Incident], faults: Mapping[str, Fault], ended: Collection[str], now: float,
+              since: Mapping[str, float], new_id: Callable[[], str]) -> list[Transition]:
+    """What the faults that Tillwatch finds in itself do to the open incidents: `faults` and `since` (Unix s) by cause are to be told
+    of, the causes in `ended` are over; what is in neither is left as it is.
+    """
+    open_ = {i.cause: i for i in incidents if i.open and i.cause.startswith(OURS)}
+    out = [Transition("resolved", replace(i, resolved=now, resolution="mended")) for cause, i in open_.items() if cause in ended]
+    for cause, fault in faults.items():
+        incident = open_.get(cause)
+        if incident is None:
+            fresh = Incident(id=new_id(), kind="monitor_fault", cause=cause, urgency=fault.urgency, opened=now, began=since[cause], said=fault.said)
+            out.append(Transition("firing", fresh))
+        elif incident.urgency == "ticket" and fault.urgency == "page":
+            out.append(_worse(replace(incident, urgency="page", said=fault.said)))
+        elif incident.said != fault.said:
+            out.append(Transition("changed", replace(incident, said=fault.said)))
+    return out
+
+
+def concerned(incident: Incident) -> set[str]:
+    """Names of the probes that an open incident is about now: those that are still bad, and those that the verdict names as worse."""
+    guilty = {str(s["probe"]) for s in incident.ruling.get("signals", ()) if s.get("guilty")} if incident.kind == "regression" else set()
+    return guilty | {m.probe for m in incident.members if m.recovered is None}
 
 
 def _cause(flip: Flip, context: Context) -> tuple[str, Kind]:
@@ -140,6 +191,10 @@ def _cause(flip: Flip, context: Context) -> tuple[str, Kind]:
         return f"broken:{flip.reason}", "monitor_fault"
     group = _CAUSES.get(flip.reason) or ("tls" if flip.reason.startswith("tls") else f"{flip.probe}:{flip.reason}")
     return f"{group}@{context.host}", "outage"
+
+
+def _caused(incidents: Iterable[Incident], cause: str) -> list[Incident]:
+    return [incident for incident in incidents if incident.open and incident.cause == cause]
 
 
 def _of(incidents: Iterable[Incident], update: str) -> list[Incident]:
@@ -216,5 +271,5 @@ def _down(members: Iterable[Member]) -> bool:
     return any(m.recovered is None for m in members)
 
 
-def _target(member: Member) -> tuple[str, str, str]:
+def _target(member: Member) -> Target:
     return member.probe, member.device, member.cohort

@@ -1,7 +1,7 @@
 """accept(sample): store -> metrics -> health -> incident. The only door from measuring to the rest."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -9,7 +9,7 @@ from monitor.casebook import Casebook
 from monitor.clock import Clock, new_id
 from monitor.exporter import Exporter
 from monitor.health import Flip, Health, Rule, State, Target, judge
-from monitor.incidents import Context, on_flip
+from monitor.incidents import Context, on_flip, storming
 from monitor.store import Store
 from monitor.updates import Update
 from probes.sample import Outcome, Sample, Trigger
@@ -28,25 +28,56 @@ class Watched:
 
 
 class Intake:
-    """Takes samples in. `suspect(now)` gives the update that a new outage may belong to, and whether it is under way."""
+    """Takes samples in. `suspect(now)` gives the update that a new outage may belong to, and whether it is under way.
+
+    `note(sample)` hears of every run that was not ok, and says whether it failed because this monitor itself has lost its network: then
+    it is *broken* and tells nothing of the shop.
+    """
 
     def __init__(self, targets: Mapping[Target, Watched], store: Store, exporter: Exporter, casebook: Casebook, clock: Clock) -> None:
         self._targets, self._store, self._exporter, self._casebook, self._clock = targets, store, exporter, casebook, clock
         self._health: dict[Target, Health] = {}
         self._newest: dict[Target, Sample] = {}
         self.suspect: Callable[[float], tuple[Update | None, bool]] = lambda _now: (None, False)
+        self.note: Callable[[Sample], bool] = lambda _sample: False
 
     def take_up(self, stored: Mapping[Target, Health]) -> None:
-        """Go on from the health that was stored; what is no longer configured keeps no incident open."""
-        told = {(m.probe, m.device, m.cohort) for i in self._casebook.open for m in i.members if m.recovered is None}
-        self._health = {t: h for t, h in stored.items() if t in self._targets and (t in told or not (h.down or h.broken))}
-        for target in stored.keys() - self._health.keys():
-            self._store.add_health(target, _NEW)                 # put back later, it begins anew: nobody was told that it is down
+        """Go on from the health that was stored; what is no longer configured keeps no incident open.
+
+        Health is stored with every run, incidents a moment later. So it may know of a recovery that its incident has not heard of, and would
+        never hear of: such a target counts as bad again, and its next run says that it is well.
+        """
+        bad = {ours: {(m.probe, m.device, m.cohort) for i in self._casebook.open if (i.kind == "monitor_fault") == ours
+                      for m in i.members if m.recovered is None} for ours in (False, True)}
+        told = bad[False] | bad[True]
+        kept = {t: h for t, h in stored.items() if t in self._targets and (t in told or not (h.down or h.broken))}
+        now = self._clock.now()
+        self._health = {t: _as_told(h, now, down=t in bad[False], broken=t in bad[True]) for t, h in kept.items()}
+        self._forget(stored.keys() - self._health.keys())        # put back later, it begins anew: nobody was told that it is down
+        self._keep_nothing_open()
+
+    def change(self, targets: Mapping[Target, Watched]) -> None:
+        """Go on with other targets, after a reload. A new one begins unknown, one that is gone keeps no incident open, and the rest go
+        on where they were, by their new rules.
+        """
+        gone = self._targets.keys() - targets.keys()
+        self._targets = targets
+        self._forget(gone)
+        self._keep_nothing_open()
+
+    def _forget(self, targets: Iterable[Target]) -> None:
+        for target in targets:
+            self._health.pop(target, None)
+            self._newest.pop(target, None)
+            self._store.add_health(target, _NEW)
+
+    def _keep_nothing_open(self) -> None:
+        """What is not configured leaves its incidents."""
         now = self._clock.now()
         for incident in self._casebook.open:
             state = State.MEASURED if incident.kind == "monitor_fault" else State.UP
             gone = {(m.probe, m.device, m.cohort) for m in incident.members if m.recovered is None} - self._targets.keys()
-            for probe, device, cohort in gone:
+            for probe, device, cohort in sorted(gone):
                 flip = Flip(probe, device, cohort, State.DOWN, state, "removed", now, now)
                 self._casebook.apply(on_flip(self._casebook.open, flip, Context(), lambda: new_id(now)), detail="no longer configured")
 
@@ -69,14 +100,18 @@ class Intake:
 
     def accept(self, sample: Sample) -> bool:
         """Take one sample in. True when it is worth looking again soon. Never blocks."""
+        target = sample.probe, sample.device, sample.cohort
+        watched = self._targets.get(target)
+        if watched is None:                             # its probe was taken out of the configuration while it ran
+            return False
+        if sample.outcome is not Outcome.OK and self.note(sample):
+            sample = replace(sample, outcome=Outcome.BROKEN, reason="uplink")
         self._store.add_sample(sample)
         self._exporter.observe(sample)
         log.debug("probe ran", probe=sample.probe, outcome=sample.outcome.value, reason=sample.reason or None, seconds=sample.seconds)
         if sample.trigger is Trigger.MANUAL:
             return False
-        target = sample.probe, sample.device, sample.cohort
         self._newest[target] = sample
-        watched = self._targets[target]
         before = self._health.get(target, _NEW)
         after, flips = judge(before, watched.rule, sample)
         self._health[target] = after
@@ -89,11 +124,19 @@ class Intake:
     def _flipped(self, flip: Flip, watched: Watched, health: Health) -> None:
         suspect, under_way = self.suspect(flip.at)
         context = Context(host=watched.host, urgency=watched.rule.urgency, critical=watched.critical,
-                          suspect=None if watched.control else suspect, watched=under_way)
+                          suspect=None if watched.control else suspect, watched=under_way,
+                          storm=storming(self._casebook.opened, flip.at))
         transitions = on_flip(self._casebook.open, flip, context, lambda: new_id(flip.at))
         level = log.warning if flip.new in {State.DOWN, State.BROKEN} else log.info
         level("probe is " + flip.new.value, probe=flip.probe, device=flip.device or None, reason=flip.reason or None, evidence=flip.evidence or None)
         self._casebook.apply(transitions, flip=flip, health=(flip.target, health))
+
+
+def _as_told(health: Health, now: float, *, down: bool, broken: bool) -> Health:
+    """No better than the open incidents have it."""
+    if broken and not health.broken:
+        health = replace(health, broken=True, unmeasured_since=now)
+    return replace(health, down=True) if down and not health.down else health
 
 
 _NEW = Health()

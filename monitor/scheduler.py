@@ -4,7 +4,6 @@ The scheduler knows no probe: it is handed `run` (one run of a target) and `acce
 """
 
 import asyncio
-import hashlib
 import heapq
 import math
 from collections import deque
@@ -17,17 +16,17 @@ from pydantic import Field
 
 from monitor.clock import Clock
 from monitor.health import Target
+from monitor.jobs import Job, phase, slot_width
 from probes.fields import Duration, Table
 from probes.sample import Outcome, Sample, Trigger
 
 log = structlog.get_logger()
 
-SLOT_SECONDS = 0.02        # plain probes start together in slots of this width at most ...
-SLOT_PROBES = 4            # ... or of so many probes on average: they share a wake-up, at little cost to their timing
 LAG_SECONDS = 0.5          # how often the loop's own lag is measured
 OVERLOAD_SECONDS = 0.1     # lag above which a run's times are not trusted
+STILL_SECONDS = 1.0        # lag, or time spent suspended, above which a run that failed says nothing about the shop
 GRACE_SECONDS = 0.5        # a probe ends itself at its timeout; past this it is ended from outside
-STOP_SECONDS = 5.0
+STOP_SECONDS = 2.0
 
 
 class Schedule(Table):
@@ -43,22 +42,6 @@ class Concurrency(Table):
     http: int = Field(default=256, ge=1, description="http probes")
     browser: int = Field(default=1, ge=1, description="probes that drive a browser")
     other: int = Field(default=32, ge=1, description="probes of all other kinds")
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What the scheduler needs to know of a target. `group` names its limit in Concurrency; times in s.
-
-    `fast` is the spacing while an update is watched and in bursts: `interval`, or a whole part of it.
-    """
-
-    target: Target
-    group: str
-    interval: float
-    timeout: float
-    recheck: float
-    fast: float
-    heavy: bool = False      # a TLS handshake or more: never started in one wake-up with another
 
 
 @dataclass(slots=True)
@@ -92,6 +75,7 @@ class Hooks:
     lateness: Callable[[str, float], None] = lambda _group, _seconds: None
     missed: Callable[[Target, int], None] = lambda _target, _runs: None
     loop_lag: Callable[[float], None] = lambda _seconds: None
+    stood_still: Callable[[float], None] = lambda _seconds: None      # the machine, or this process, for so long
 
 
 class Scheduler:
@@ -105,6 +89,7 @@ class Scheduler:
         self._run, self._hooks, self._clock = run, hooks, clock
         self._heap: list[tuple[float, int, Trigger, _Entry]] = []
         self._serial = 0
+        self._parting: set[asyncio.Task[None]] = set()  # runs of jobs that have gone
         self._fast_until: dict[Target, float] = {}     # loop time; inf while an update is watched
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -112,11 +97,13 @@ class Scheduler:
         self._lags: deque[float] = deque(maxlen=4)
         self._lag_due = math.inf                       # when the loop's lag is measured next
         self._late_at = -math.inf                      # when the loop was last found late
+        self._still_at = -math.inf                     # when it was last found to have stood still
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._failed = self._loop.create_future()
         self._origin = self._loop.time()
+        self._asleep = self._clock.now() - self._origin            # grows by what the loop's clock does not count: suspension
         for entry in self._entries.values():
             entry.due = self._origin + entry.phase
             self._push(entry.due, Trigger.SCHEDULED, entry)
@@ -130,12 +117,52 @@ class Scheduler:
         for handle in (self._timer, self._lag_timer):
             if handle:
                 handle.cancel()
-        running = [entry.running for entry in self._entries.values() if entry.running]
+        running = [*self._parting, *(entry.running for entry in self._entries.values() if entry.running)]
         for task in running:
             task.cancel()
         stuck = (await asyncio.wait(running, timeout=STOP_SECONDS))[1] if running else set()
         if stuck:
             log.error("probes did not stop", probes=sorted(task.get_name() for task in stuck))
+
+    def change(self, jobs: Iterable[Job], limits: Concurrency) -> None:
+        """Run these from now on. Who stays keeps its phase, its due time and its run under way; the run of one who goes is not told of."""
+        jobs = list(jobs)
+        width = slot_width(jobs)
+        for target in self._entries.keys() - {job.target for job in jobs}:
+            self._fast_until.pop(target, None)
+            gone = self._entries.pop(target)
+            gone.gone = True
+            if gone.running:
+                self._parting.add(gone.running)
+                gone.running.add_done_callback(self._parting.discard)
+        for job in jobs:
+            self._take_in(job, width)
+        for name, group in self._groups.items():
+            group.limit = getattr(limits, name)
+            self._next_waiting(group)
+        self._arm()
+
+    def _take_in(self, job: Job, width: float) -> None:
+        """A new job begins within its interval, a changed one goes on: no run twice as late as it should be, none too early."""
+        now, entry = self._loop.time(), self._entries.get(job.target)
+        if entry and entry.job == job:
+            return
+        first = self._grid(phase(job, width), job.interval, now)
+        if entry is None:
+            entry = self._entries[job.target] = _Entry(job, phase(job, width))
+        else:
+            last, entry.job, entry.burst_due = entry.due - entry.job.interval, job, None
+            first = last + job.interval if last + job.interval > now else min(entry.due, first)
+        entry.phase = (first - self._origin) % job.interval
+        entry.tick = round((first - self._origin - entry.phase) / job.interval)
+        entry.due = first
+        self._push(first, Trigger.SCHEDULED, entry)
+        if self._fast_until.get(job.target, 0.0) > now and job.fast < job.interval:
+            self._push_burst(entry, now)
+
+    def _grid(self, at: float, interval: float, now: float) -> float:
+        """The next point of a grid after `now`, loop time."""
+        return self._origin + at + max(0, math.ceil((now - self._origin - at) / interval)) * interval
 
     @property
     def behind(self) -> float:
@@ -221,7 +248,7 @@ class Scheduler:
         if trigger is Trigger.BURST and entry.burst_due == due:
             entry.burst_due = None
             return self._fast_until.get(entry.job.target, 0.0) > due
-        return trigger is Trigger.SCHEDULED
+        return trigger is Trigger.SCHEDULED and entry.due == due
 
     def _reschedule(self, entry: _Entry, trigger: Trigger, due: float, now: float) -> None:
         job = entry.job
@@ -263,6 +290,10 @@ class Scheduler:
             self._next_waiting(group)
         if _cancelled():
             return                                           # stopping: no word on a run that we ended ourselves
+        if entry.gone:
+            return                                           # no longer configured: nobody knows what to do with it
+        if (sample.outcome is Outcome.FAILED or sample.reason == "deadline") and self._stood_still_since(begun):
+            sample = replace(sample, outcome=Outcome.BROKEN, reason="suspended")
         overloaded = sample.overloaded or self.overloaded or self._late_at >= begun
         sample = replace(sample, started=started, ended=self._clock.now(), trigger=trigger, spacing=spacing, overloaded=overloaded)
         self._recheck(entry, again=self._hooks.accept(sample))
@@ -291,7 +322,7 @@ class Scheduler:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """What went wrong outside the door is ours: it ends the daemon, and systemd starts it again."""
-        if not task.cancelled() and (error := task.exception()) and not self._failed.done():
+        if not task.cancelled() and (error := task.exception()) and not self._failed.done() and not self._stopping:
             self._failed.set_exception(error)
 
     def _next_waiting(self, group: _Group) -> None:
@@ -308,28 +339,31 @@ class Scheduler:
             self._lags.append(lag)
             self._late_at = now if lag > OVERLOAD_SECONDS else self._late_at
             self._hooks.loop_lag(lag)
+            self._watch_sleep(now, lag)
             self._watch_lag(now + LAG_SECONDS)
         self._lag_due = due
         self._lag_timer = self._loop.call_at(due, measure)
+
+    def _watch_sleep(self, now: float, lag: float) -> None:
+        """What was missed while suspended is counted as what was missed while starved is; the schedule goes on where it was."""
+        asleep = self._clock.now() - now - self._asleep
+        self._asleep += asleep
+        if asleep > STILL_SECONDS:
+            for entry in self._entries.values():
+                if skipped := int(asleep // entry.job.interval):
+                    self._hooks.missed(entry.job.target, skipped)
+        if max(asleep, lag) > STILL_SECONDS:
+            self._still_at = now
+            self._hooks.stood_still(max(asleep, 0.0) + lag)
+
+    def _stood_still_since(self, begun: float) -> bool:
+        """Whether the machine or this process stood still since then (loop time), also when nobody has measured it yet."""
+        now = self._loop.time()
+        unmeasured = max(now - self._lag_due, self._clock.now() - now - self._asleep)
+        return self._still_at >= begun or unmeasured > STILL_SECONDS
 
 
 def _cancelled() -> bool:
     """Whether we cancelled the run that is under way; what it awaited may have been cancelled without us."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def slot_width(jobs: Iterable[Job]) -> float:
-    """Width of the start slots in s: a power of two of SLOT_SECONDS, so that a new probe moves hardly any other."""
-    rate = sum(1 / job.interval for job in jobs if not job.heavy)
-    width = SLOT_SECONDS
-    while width * rate > SLOT_PROBES * 1.5:
-        width /= 2
-    return width
-
-
-def phase(job: Job, width: float) -> float:
-    """Where in its interval a target starts, in s: the same on every start, spread evenly over all targets."""
-    digest = hashlib.blake2b("\0".join(job.target).encode(), digest_size=8).digest()
-    at = int.from_bytes(digest) / 2**64 * job.interval
-    return at if job.heavy else at // width * width

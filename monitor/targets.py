@@ -6,8 +6,8 @@ from monitor.before import Judged
 from monitor.config import Probe
 from monitor.health import Target
 from monitor.intake import Watched
+from monitor.jobs import Job
 from monitor.judge.signals import Subject, margin_for
-from monitor.scheduler import Job
 from monitor.updates import UpdateSettings
 from probes.table import PROBES
 

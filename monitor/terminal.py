@@ -1,7 +1,7 @@
 """How a terminal shows updates, verdicts and incidents."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +18,7 @@ def updates(found: Iterable[Mapping[str, Any]]) -> None:
     """A line an update."""
     table = Table("id", "version", "started", "status", "phase", "verdict", "by", box=None, pad_edge=False)
     for update in found:
-        table.add_row(update["id"], escape(update["version"]), f"{day(update['started'])} {clock_time(update['started'])}", update["status"],
+        table.add_row(update["id"], escape(update["version"]), moment(update["started"]), update["status"],
                       escape(update["phase"]), _verdict(update["verdict"]), escape(update["by"]))
     _console().print(table)
 
@@ -52,15 +52,39 @@ def _ruling(signal: Mapping[str, Any]) -> str:
     return f"[{colour}]{escape(ruling_word(signal))}[/]"
 
 
-def incidents(found: Iterable[Mapping[str, Any]]) -> None:
-    """A line an incident."""
-    table = Table("id", "kind", "urgency", "since", "lasted", "probes", "update", box=None, pad_edge=False)
+def incidents(found: Iterable[Mapping[str, Any]], silenced: Collection[str] = ()) -> None:
+    """A line an incident. `silenced` names the probes that page nobody just now."""
+    table = Table("id", "kind", "urgency", "since", "lasted", "what", "update", "told", box=None, pad_edge=False)
     for incident in found:
         end = incident["resolved"]
         lasted = span(end - incident["began"]) if end else "[bold red]open[/bold red]"
-        table.add_row(incident["id"], incident["kind"], incident["urgency"], f"{day(incident['began'])} {clock_time(incident['began'])}", lasted,
-                      escape(", ".join(m["probe"] for m in incident["members"])), escape(incident["version"]))
+        what = ", ".join(dict.fromkeys(m["probe"] for m in incident["members"])) or incident["said"]
+        table.add_row(incident["id"], incident["kind"], incident["urgency"], moment(incident["began"]), lasted,
+                      escape(what), escape(incident["version"]), escape(_told(incident, silenced)))
     _console().print(table)
+
+
+def _told(incident: Mapping[str, Any], silenced: Collection[str]) -> str:
+    """Who knows of it: somebody has taken it, it is told, or held back and why; and what was thought of it."""
+    bad = {m["probe"] for m in incident["members"] if m["recovered"] is None}
+    quiet = incident["resolved"] is None and bad and bad <= set(silenced)
+    words = [f"taken by {incident['acked_by']}" if incident["acked_by"] else "told" if incident["told"] else "" if quiet else "held back"]
+    return ", ".join(filter(None, (*words, "silenced" if quiet else "", incident["feedback"])))
+
+
+def silences(found: Iterable[Mapping[str, Any]]) -> None:
+    """A line a silence, those that hold first."""
+    table = Table("id", "holds", "until", "probes", "reason", "by", box=None, pad_edge=False)
+    for silence in sorted(found, key=lambda s: not s["active"]):
+        holds = "[bold yellow]yes[/]" if silence["active"] else f"ended by {escape(silence['ended_by'])}" if silence["ended"] else "over"
+        table.add_row(silence["id"], holds, moment(silence["ended"] or silence["ends"]), escape(", ".join(silence["probes"])),
+                      escape(silence["reason"]), escape(silence["by"]))
+    _console().print(table)
+
+
+def moment(at: float) -> str:
+    """The host's local date and time, to the minute."""
+    return f"{day(at)} {clock_time(at)}"
 
 
 def _console() -> Console:

@@ -2,10 +2,10 @@
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from sqlite3 import Connection
 from typing import Any, Protocol
 
 import structlog
@@ -18,23 +18,18 @@ from monitor.exporter import Exporter
 from monitor.health import Target, Urgency
 from monitor.incidents import on_recovery, on_regression
 from monitor.judge.baseline import Baseline
-from monitor.judge.recovery import back_to_normal, harm_is_gone
-from monitor.judge.ruling import Ruling
-from monitor.judge.signals import Run
-from monitor.judge.verdict import Alarm, Case
 from monitor.store import Store, StoreError, records, samples
+from monitor.under_watch import PAGE, UnderWatch, named_guilty
 from monitor.updates import Changed, Refusal, Status, Update, UpdateSettings
-from probes.sample import Sample
 
 log = structlog.get_logger()
 
 IDLE_SECONDS = 1.0          # expiry and silence are looked at this often; samples wake the watch at once
-RECENT = 400                # newest runs per target kept for "back to normal"
 SETTLE_SECONDS = 5.0
-LOOK_BACK = 3600.0          # s of runs after a regression that a restart looks at, for "back to normal"
-PAGE = 1_000                # samples handed to the judge in one go
 RULING_SHARE = 100         # a ruling that takes t is made at most every 100 t, unless there is an alarm
 TELL_SECONDS = 60.0         # a ruling is stored this often while nothing changes
+LEFT_OUT = "left out"       # the act that takes a probe out of the judgement
+Tell = Callable[[Connection, Update, str, str], None]
 
 
 class Start(Protocol):
@@ -71,22 +66,6 @@ class Pace:
     relax: Callable[[], None] = lambda: None
 
 
-@dataclass
-class _Open:
-    """A watched update in memory: all of it can be built again from the store."""
-
-    update: Update
-    baselines: dict[Target, Baseline]
-    case: Case
-    since: float                                     # start of the segment that `case` judges
-    recent: dict[Target, deque[Run]] = field(default_factory=dict)
-    ruling: Ruling | None = None
-    alarm: Alarm | None = None                       # of the case, at the newest ruling
-    ruled_at: float = -math.inf
-    ruling_took: float = 0.0
-    told_at: float = 0.0
-
-
 class Watch:
     """Keeps the updates: starts them, moves them on, judges them. One at a time is open; earlier ones may be observed."""
 
@@ -94,12 +73,17 @@ class Watch:
                  clock: Clock, pace: Pace) -> None:
         self._settings, self._targets, self._store, self._casebook = settings, targets, store, casebook
         self._exporter, self._clock, self._pace = exporter, clock, pace
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, UnderWatch] = {}
         self._known: list[Update] = []               # the newest first; for attribution
         self._cursor = 0                             # the last sample row that was looked at
-        self._muted = self._hurried = False
+        self._muted: tuple[bool, frozenset[Target]] = (False, frozenset())
+        self._hurried = False
+        self._changed: set[str] = set()              # probes that measure something else since the update began that is being started
         self._woken = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._busy_since: float | None = None        # clock; of the present step of a tick
+        self.silenced: Callable[[float], Iterable[Target]] = lambda _now: ()
+        self.tell: Tell = lambda _connection, _update, _act, _by: None      # in the transaction of an update's step
 
     async def load(self) -> None:
         """Take up the updates that were under way when the daemon last stopped."""
@@ -108,8 +92,30 @@ class Watch:
         lingering = {i.update for i in self._casebook.open if i.kind == "regression"}
         for update in await self._store.read(lambda c: records.watched_updates(c, lingering)):
             stored = await self._store.read(lambda c, id_=update.id: records.baselines(c, id_))  # type: ignore[misc]
-            await self._take_up(update, {target: Baseline.from_dict(facts) for target, facts in stored.items()})
+            acts = await self._store.read(lambda c, id_=update.id: records.acts(c, id_))  # type: ignore[misc]
+            left_out = {act["detail"] for act in acts if act["act"] == LEFT_OUT}
+            await self._take_up(update, {target: Baseline.from_dict(facts) for target, facts in stored.items()}, left_out)
         self._exporter.update(self._known[0] if self._known else None)
+
+    def change(self, settings: UpdateSettings, targets: Mapping[Target, Judged], changed: Iterable[str]) -> None:
+        """Go on with other settings and targets. An open update keeps its frozen past; `changed` are names of probes that measure
+        something else now: they are left out of its judgement.
+        """
+        self._settings, self._targets, changed = settings, targets, set(changed)
+        self._changed |= changed
+        for watched in self._open.values():
+            watched.settings = settings
+            if names := watched.leave_out(changed):
+                log.warning("probes are left out of the judgement", update=watched.update.id, probes=names)
+                self._note_left_out(watched.update, names)
+        if self._hurried:
+            self._hurry()
+        self.wake()
+
+    @property
+    def stuck(self) -> float:
+        """Seconds for which the present step of the present tick has lasted; 0 between ticks, and while a person's wish is carried out."""
+        return self._clock.now() - self._busy_since if self._busy_since is not None else 0.0
 
     def wake(self) -> None:
         """Samples were committed: look at once."""
@@ -130,19 +136,30 @@ class Watch:
     async def tick(self) -> None:
         """Hand new samples to the judge, and move each update on by one step at most."""
         async with self._turn:
-            self._mark_muted()
-            self._casebook.release()
-            if not self._open:
-                return
-            page = await self._store.read(lambda c: samples.after(c, self._cursor, PAGE))
-            for stored in page:
-                self._cursor = stored.id
-                for watched in self._open.values():
-                    self._feed(watched, stored.sample)
-            if len(page) == PAGE:
-                self.wake()
-            for watched in list(self._open.values()):
-                await self._advance(watched, self._clock.now())
+            try:
+                self._busy_since = self._clock.now()
+                await self._look()
+            finally:
+                self._busy_since = None
+
+    async def _look(self) -> None:
+        self._mark_muted()
+        self._casebook.release()
+        if not self._open:
+            return
+        for watched in self._open.values():
+            if watched.stale:
+                await watched.replay(self._store, self._cursor, self._clock.now())
+        page = await self._store.read(lambda c: samples.after(c, self._cursor, PAGE))
+        for stored in page:
+            self._cursor = stored.id
+            for watched in self._open.values():
+                watched.feed(stored.sample)
+        if len(page) == PAGE:
+            self.wake()
+        for watched in list(self._open.values()):
+            self._busy_since = self._clock.now()
+            await self._advance(watched, self._clock.now())
 
     # What people ask for
 
@@ -153,16 +170,22 @@ class Watch:
             if under_way := self._under_way():
                 return Refusal(f"update {under_way.id} ({under_way.version}) is still open: finish, roll back or cancel it first")
             update = await self._new_update(request, by, now)
+            self._changed.clear()
             baselines = await before.freeze_all(self._store.path, self._targets, self._known, now, self._settings)
             superseded = [w for w in self._open.values() if w.update.status is Status.OBSERVING]
             closed = [updates.supersede(w.update, now) for w in superseded]
             await self._settled()
-            await self._store.write(lambda c: records.start_update(c, update, {t: b.to_dict() for t, b in baselines.items()}, closed, by))
+
+            def step(connection: Connection) -> None:
+                records.start_update(connection, update, {t: b.to_dict() for t, b in baselines.items()}, closed, by)
+                self.tell(connection, update, "start", by)
+            await self._store.write(step)
             for watched, earlier in zip(superseded, closed, strict=True):
                 self._moved(watched, earlier)
             if not self._open:                       # nobody has looked at samples since: none of them is of this update
                 self._cursor = await self._store.read(samples.newest_id)
-            await self._take_up(update, baselines)
+            await self._take_up(update, baselines, set(self._changed))
+            self._note_left_out(update, sorted(self._changed & {target[0] for target in baselines}))
             self._remember(update)
             log.info("update started", update=update.id, version=update.version, by=by)
             return update
@@ -179,7 +202,11 @@ class Watch:
             if isinstance(outcome, Refusal) or watched is None:
                 return outcome if isinstance(outcome, Refusal) else Refusal(f"update {id_} is not watched any more")
             await self._settled()
-            await self._store.write(lambda c: records.step_update(c, outcome, now, by, act, detail))
+
+            def step(connection: Connection) -> None:
+                records.step_update(connection, outcome, now, by, act, detail)
+                self.tell(connection, outcome, act, by)
+            await self._store.write(step)
             self._moved(watched, outcome)
             log.info("update moved", act=act, update=id_, version=outcome.version, by=by, detail=detail or None)
             self.wake()
@@ -218,7 +245,7 @@ class Watch:
 
     # One step of one update
 
-    async def _advance(self, watched: _Open, now: float) -> None:
+    async def _advance(self, watched: UnderWatch, now: float) -> None:
         update = watched.update
         if updates.expired(update, now):
             finished = updates.finish(update, now)
@@ -231,7 +258,7 @@ class Watch:
             self._recover(watched, now)
         self._let_go(watched)
 
-    async def _rule(self, watched: _Open, now: float) -> None:
+    async def _rule(self, watched: UnderWatch, now: float) -> None:
         over = updates.observed_enough(watched.update, self._settings, now)
         news = over or watched.case.alarm is not watched.alarm
         if not news and now - watched.ruled_at < watched.ruling_took * RULING_SHARE:
@@ -250,7 +277,7 @@ class Watch:
             watched.told_at = now
             self._casebook.apply([], also=lambda c: records.save_update(c, update))
 
-    def _decided(self, watched: _Open, update: Update, now: float) -> None:
+    def _decided(self, watched: UnderWatch, update: Update, now: float) -> None:
         log.warning("verdict", verdict=update.verdict, update=update.id, version=update.version, sentence=update.ruling.get("sentence"))
         transitions = on_regression(self._casebook.open, update, self._urgency(update), now, lambda: new_id(now)) if update.regressed else []
         sentence = str(update.ruling.get("sentence", ""))
@@ -258,10 +285,10 @@ class Watch:
         watched.recent.clear()
         self._moved(watched, update)
 
-    def _recover(self, watched: _Open, now: float) -> None:
+    def _recover(self, watched: UnderWatch, now: float) -> None:
         """Back to normal ends the incident; a regressed update stays watched until then, also when it is closed itself."""
         update = watched.update
-        why = self._normal(watched, now)
+        why = watched.normal(self._targets, now)
         if why and update.recovered is None:
             update = updates.recovered(update, now)
             self._recovered(watched, update, why, now)
@@ -271,96 +298,50 @@ class Watch:
         if ended:
             self._commit(watched, ended, now, "closed")
 
-    def _recovered(self, watched: _Open, update: Update, why: str, now: float) -> None:
+    def _recovered(self, watched: UnderWatch, update: Update, why: str, now: float) -> None:
         log.info("back to normal", update=update.id, why=why)
         self._casebook.apply(
             on_recovery(self._casebook.open, update, why, now), also=lambda c: records.step_update(c, update, now, "judge", "recovered", why))
         self._moved(watched, update)
 
-    def _normal(self, watched: _Open, now: float) -> str:
-        """Why all that was guilty (everything required, if nothing was) is back to normal; "" when it is not."""
-        update, whys = watched.update, []
-        if update.rolled_back is None and now - (update.verdict_at or now) < 2.5 * self._settings.warm_up:
-            return ""                                # by itself: it must have lasted
-        for target in self._guilty(watched):
-            runs = list(watched.recent.get(target, ()))
-            normal, why = back_to_normal(watched.baselines[target], runs)
-            harms = [s for s in update.ruling.get("signals", ()) if s["guilty"] and (s["probe"], s["device"], s["cohort"]) == target]
-            if not normal or not all(harm_is_gone(watched.baselines[target], runs, harm) for harm in harms):
-                return ""
-            whys.append(why)
-        return "; ".join(dict.fromkeys(whys)) or "there is no before to compare with"
-
-    def _guilty(self, watched: _Open) -> set[Target]:
-        signals = watched.update.ruling.get("signals", ())
-        known = {t for t, b in watched.baselines.items() if t in self._targets and any(row.fit for row in b.signals)}
-        named = {(s["probe"], s["device"], s["cohort"]) for s in signals if s["guilty"]} & known
-        judged = {t for t in known if not watched.baselines[t].subject.control}
-        return named or {t for t in judged if watched.baselines[t].subject.critical} or judged
-
     def _urgency(self, update: Update) -> Urgency:
-        guilty = {(s["probe"], s["device"], s["cohort"]) for s in update.ruling.get("signals", ()) if s["guilty"]}
+        guilty = named_guilty(update)
         urgent = any(self._targets[t].urgency == "page" for t in guilty if t in self._targets)
         return "page" if urgent or not guilty else "ticket"
 
-    def _commit(self, watched: _Open, update: Update, now: float, act: str) -> None:
-        self._casebook.apply([], also=lambda c: records.step_update(c, update, now, "tillwatch", act, ""))
+    def _commit(self, watched: UnderWatch, update: Update, now: float, act: str) -> None:
+        def step(connection: Connection) -> None:
+            records.step_update(connection, update, now, "tillwatch", act, "")
+            self.tell(connection, update, act, "tillwatch")
+        self._casebook.apply([], also=step)
         self._moved(watched, update)
 
-    def _moved(self, watched: _Open, update: Update) -> None:
+    def _moved(self, watched: UnderWatch, update: Update) -> None:
         """The update has taken a step: what is judged, and how fast, follows."""
-        if update.rolled_back != watched.update.rolled_back:
-            watched.recent.clear()
-        if len(update.segments) > len(watched.update.segments):
-            watched.case, watched.since = self._case(update, watched.baselines), update.segments[-1]
-        watched.update = update
+        watched.move(update)
         self._remember(update)
         self._let_go(watched)
 
-    # What the judge is given
-
-    def _feed(self, watched: _Open, sample: Sample) -> None:
-        target = sample.probe, sample.device, sample.cohort
-        baseline = watched.baselines.get(target)
-        if baseline is None or sample.started < max(watched.since, watched.update.downtime_until):
-            return
-        run = before.run_at(sample, baseline.spacing)
-        if run is None:
-            return
-        if sample.started >= (watched.update.rolled_back or 0.0):
-            watched.recent.setdefault(target, deque(maxlen=RECENT)).append(run)
-        if watched.update.live and watched.update.status is not Status.RECOVERING:
-            begin = max(watched.since, watched.update.downtime_until)
-            watched.case.add(target, run, warm=run.at < begin + self._settings.warm_up)
-
-    def _case(self, update: Update, baselines: Mapping[Target, Baseline]) -> Case:
-        """Segment i of an update has half of the false-alarm budget that is left, so that all of them keep within it."""
-        share = 0.5 ** len(update.segments) if update.status is Status.OPEN else 0.5 ** (len(update.segments) - 1)
-        length = self._settings.observe_limit + self._settings.warm_up
-        return Case(list(baselines.values()), self._settings, share=share, watch=length)
-
-    async def _take_up(self, update: Update, baselines: dict[Target, Baseline]) -> None:
+    async def _take_up(self, update: Update, baselines: dict[Target, Baseline], left_out: Iterable[str] = ()) -> None:
         """Watch the update, beginning with the samples of its present segment that are stored already."""
-        since = update.segments[-1]
-        watched = _Open(update, baselines, self._case(update, baselines), since)
-        if update.regressed:
-            since = max(since, update.verdict_at or since, self._clock.now() - LOOK_BACK)
-        await self._replay(watched, since)
+        watched = UnderWatch(update, baselines, self._settings)
+        watched.leave_out(left_out)
         self._open[update.id] = watched
+        await watched.replay(self._store, self._cursor, self._clock.now())
         if update.live:
             self._hurried = True
-            self._pace.hurry([t for t, j in self._targets.items() if j.fast < j.interval], math.inf)
+            self._hurry()
 
-    async def _replay(self, watched: _Open, since: float) -> None:
-        """Hand over what is stored since then, in pages between which probes can start."""
-        cursor = await self._store.read(lambda c: samples.first_id(c, since)) - 1
-        while cursor < self._cursor and (page := await self._store.read(lambda c, after=cursor: samples.after(c, after, PAGE))):  # type: ignore[misc]
-            for stored in page:
-                if stored.id <= self._cursor and stored.sample.started >= since:
-                    self._feed(watched, stored.sample)
-            cursor = page[-1].id
+    def _hurry(self) -> None:
+        self._pace.hurry([t for t, j in self._targets.items() if j.fast < j.interval], math.inf)
 
     # Books
+
+    def _note_left_out(self, update: Update, probes: Iterable[str]) -> None:
+        """Kept with the update, so that a restart leaves them out too, and a report can say it."""
+        now = self._clock.now()
+        for probe in probes:
+            self._casebook.apply([], also=lambda c, probe=probe: records.add_act(c, update.id, now, "tillwatch", LEFT_OUT, probe))  # type: ignore[misc]
 
     async def _new_update(self, request: Start, by: str, now: float) -> Update:
         today = day(now)
@@ -380,7 +361,7 @@ class Watch:
         if self._known[0].id == update.id:
             self._exporter.update(update)
 
-    def _let_go(self, watched: _Open) -> None:
+    def _let_go(self, watched: UnderWatch) -> None:
         """Watch a closed update no more, unless its incident waits for the shop to be normal again."""
         update = watched.update
         if update.live:
@@ -392,7 +373,10 @@ class Watch:
             self._pace.relax()
 
     def _mark_muted(self) -> None:
-        muted = self.muted(self._clock.now())
+        """What pages nobody just now: everything, or what is silenced."""
+        now = self._clock.now()
+        muted = self.muted(now), frozenset(self.silenced(now))
         if muted != self._muted:
             self._muted = muted
-            self._exporter.muted(muted)
+            self._exporter.muted(muted[0])
+            self._exporter.muted(True, muted[1])

@@ -16,26 +16,35 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("monitor.__main__",),
     ("monitor.cli",),
-    ("monitor.demo",),
+    ("monitor.demo", "monitor.operate"),
     ("monitor.command",),
-    ("monitor.app", "monitor.once", "monitor.drill", "monitor.gate", "monitor.terminal", "monitor.observation"),
-    ("monitor.targets",),
+    ("monitor.app", "monitor.once", "monitor.drill", "monitor.last_words", "monitor.gate", "monitor.terminal", "monitor.observation",
+     "monitor.doctor"),
+    ("monitor.targets", "monitor.reload", "monitor.wellbeing"),
     ("monitor.config", "monitor.client"),
-    ("monitor.scheduler", "monitor.intake", "monitor.watch", "monitor.web"),
-    ("monitor.casebook", "monitor.before", "monitor.report", "monitor.alerts.dispatch"),
+    ("monitor.config_warnings",),
+    ("monitor.witnesses",),
+    ("monitor.settings",),
+    ("monitor.scheduler", "monitor.intake", "monitor.watch", "monitor.web", "monitor.life", "monitor.chores", "monitor.selfwatch"),
+    ("monitor.under_watch",),
+    ("monitor.casebook", "monitor.silences", "monitor.before", "monitor.report", "monitor.alerts.dispatch", "monitor.heartbeat", "monitor.uplink"),
+    ("monitor.alerts.lane",),
     ("monitor.alerts.table", "monitor.alerts.outbox"),
-    ("monitor.alerts.alertmanager", "monitor.alerts.webhook", "monitor.alerts.email"),
-    ("monitor.alerts.post",),
+    ("monitor.alerts.alertmanager", "monitor.alerts.pagerduty", "monitor.alerts.webhook", "monitor.alerts.email", "monitor.alerts.ntfy",
+     "monitor.alerts.slack", "monitor.alerts.command"),
+    ("monitor.alerts.post", "monitor.alerts.document", "monitor.alerts.budget"),
     ("monitor.alerts.delivery",),
     ("monitor.store",),
     ("monitor.exporter",),
     ("monitor.alerts.page",),
     ("monitor.alerts.words",),
+    ("monitor.notices",),
     ("monitor.incidents",),
     ("monitor.updates",),
     ("monitor.judge",),
+    ("monitor.jobs",),
     ("monitor.health",),
-    ("monitor.clock", "monitor.logs", "monitor.systemd", "monitor.toml_lines", "monitor.config_words", "monitor.signal_words"),
+    ("monitor.clock", "monitor.logs", "monitor.systemd", "monitor.toml_lines", "monitor.config_words", "monitor.json_schema", "monitor.signal_words"),
     ("probes.table",),
     ("probes.http",),
     ("probes.http_expect", "probes.http_pages"),
@@ -45,12 +54,15 @@ FLOORS = (
     ("probes.connector", "probes.certs"),
     ("probes.reasons",),
     ("probes.sample",),
-    ("probes.fields", "probes.scrub"),
+    ("probes.fields",),
+    ("probes.scrub",),
 )
 EMPTY = {"monitor", "probes", "monitor.alerts"}             # packages that only hold others: nothing is imported from them
-LATE = {"monitor.cli", "monitor.command"}                                      # imports own modules late, so that a verb starts fast
+LATE = {"monitor.cli", "monitor.command", "monitor.operate"}                                      # imports own modules late, so that a verb starts fast
 
-PURE = ("monitor.health", "monitor.judge", "monitor.updates", "monitor.incidents", "monitor.alerts.page", "monitor.alerts.words",
+PURE = ("monitor.health", "monitor.jobs", "monitor.notices", "monitor.judge", "monitor.updates", "monitor.incidents",
+        "monitor.alerts.page", "monitor.alerts.words",
+        "monitor.alerts.budget",
         "probes.sample", "probes.fields", "probes.scrub")
 IMPURE = ("asyncio", "aiohttp", "sqlite3", "playwright", "structlog", "prometheus_client")
 
@@ -58,8 +70,8 @@ IMPURE = ("asyncio", "aiohttp", "sqlite3", "playwright", "structlog", "prometheu
 DOORS = {
     ("monitor/scheduler.py", "_guarded"): "around a probe run",
     ("monitor/alerts/dispatch.py", "attempt"): "around a delivery",
-    ("monitor/alerts/dispatch.py", "_message"): "around the words of a page",
-    ("monitor/store/store.py", "_transaction"): "the writer thread: handed to whoever waits for the job",
+    ("monitor/alerts/lane.py", "_message"): "around the words of a page",
+    ("monitor/store/transaction.py", "transaction"): "the writer thread: handed to whoever waits for the job",
     ("monitor/demo/pages.py", "apologise"): "the bundled shop answers 500, as shops do; no part of the daemon",
     ("monitor/cli.py", "main"): "the end of the command line: an exit code of its own",
 }

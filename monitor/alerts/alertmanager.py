@@ -13,8 +13,9 @@ from aiohttp import ClientSession
 from pydantic import Field
 
 from monitor.alerts.delivery import Delivered, DeliveryError, Message, ReceiverSettings
+from monitor.alerts.document import encode
 from monitor.alerts.page import Page
-from monitor.alerts.post import HttpUrl, encode, post
+from monitor.alerts.post import HttpUrl, post
 from monitor.clock import iso
 from monitor.incidents import Incident
 from probes.fields import ConfigPath, SecretError, SecretField, Several, Table
@@ -45,6 +46,8 @@ class AlertmanagerSettings(ReceiverSettings):
 
     resends: ClassVar[bool] = True
     tells_missed: ClassVar[bool] = False  # it takes states, not messages: what is over needs no alert
+    takes_notices: ClassVar[bool] = False
+    reminds_itself: ClassVar[bool] = True
 
     kind: Literal["alertmanager"]
     peers: Several[HttpUrl] = Field(min_length=1, description="the address of every Alertmanager of the cluster, never a load balancer")
@@ -55,6 +58,8 @@ class AlertmanagerSettings(ReceiverSettings):
 
 async def send(settings: AlertmanagerSettings, session: ClientSession, message: Message) -> Delivered | DeliveryError:
     """Post to all peers at once; one that has it is enough, for they tell each other and hear it again within a minute."""
+    if message.what not in {"firing", "resolved"}:
+        return Delivered("an Alertmanager has no use for it")  # as an alert it would last until its end, which never comes
     try:
         headers, secrets = _authorization(settings)
     except SecretError as error:

@@ -1,5 +1,6 @@
 """What every receiver shares: its settings, the message it is handed, and the two answers it can give."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -7,7 +8,7 @@ from pydantic import Field
 
 from monitor.alerts.page import Page
 from monitor.health import Urgency
-from monitor.incidents import Incident
+from monitor.incidents import OURS, Incident
 from probes.fields import Duration, Several, Table
 
 Subject = Literal["outage", "regression", "update", "monitor_fault", "announcement"]
@@ -15,6 +16,8 @@ Subject = Literal["outage", "regression", "update", "monitor_fault", "announceme
 What = Literal["firing", "reminder", "acknowledged", "notice", "resolved"]
 
 TIMEOUT = 15.0  # s for one delivery, everything included
+REMIND = 4 * 3600.0  # s between two reminders, where nothing else is set
+RECEIVER_FAULT = f"{OURS}receiver:"  # begins the cause of the fault that a receiver cannot be told; its name follows
 
 
 class ReceiverSettings(Table):
@@ -26,15 +29,22 @@ class ReceiverSettings(Table):
     urgency: Urgency = Field(default="page", description="the least urgency of an outage or regression that it hears of")
     runbook: str = Field(default="", description="a link that stands on every page to this receiver")
     fallback: str = Field(default="", description="the receiver that is told instead when this one could not be reached for a minute")
-    remind: Duration = Field(default=0.0, description="an open page that nobody acknowledged is said again this often; 0s = never")
+    remind: Duration | None = Field(
+        default=None, description="an open page that nobody acknowledged is said again this often; 0s = never"
+    )
 
     resends: ClassVar[bool] = False  # forgets what is not sent again: told every minute while it lasts
     tells_missed: ClassVar[bool] = True  # what began and ended while it could not be reached is told afterwards
     hears_acks: ClassVar[bool] = False  # is told that somebody has taken an incident
     takes_notices: ClassVar[bool] = True  # can be told what is no alarm: an update has started, an announcement
     reminds_itself: ClassVar[bool] = False  # wakes people again by its own rules: no reminders from us unless asked for
-    per_minute: ClassVar[float] = 60.0  # messages that it takes a minute, in the long run
+    per_minute: ClassVar[float] = 600.0  # messages that it takes a minute, in the long run
     keeps: ClassVar[float] = 86400.0  # s for which news that something is over is still worth sending
+
+    @property
+    def reminds(self) -> float:
+        """Seconds between two reminders, 0 for none."""
+        return self.remind if self.remind is not None else 0.0 if self.reminds_itself else REMIND
 
     def hears(self, incident: Incident) -> bool:
         """Does this receiver want to know? Urgency only sifts what can be one or the other: the rest is asked for by name."""
@@ -43,6 +53,19 @@ class ReceiverSettings(Table):
         if incident.kind not in self.on:
             return False
         return incident.kind not in {"outage", "regression"} or self.urgency == "ticket" or incident.urgency == "page"
+
+
+def hearers(incident: Incident, receivers: Sequence[ReceiverSettings], sick: Collection[str] = ()) -> list[ReceiverSettings]:
+    """Who is told of an open incident. Mostly those that asked for it; but what nobody asked for must not stay unknown:
+
+    That a receiver cannot be told is told to all others, except those that cannot be told themselves (`sick`). And where nobody
+    asked for faults of Tillwatch, those that page go to everybody.
+    """
+    if incident.cause.startswith(RECEIVER_FAULT):
+        return [r for r in receivers if r.name not in {incident.cause.removeprefix(RECEIVER_FAULT), *sick}]
+    if incident.kind == "monitor_fault" and incident.urgency == "page" and not any("monitor_fault" in r.on for r in receivers):
+        return list(receivers)
+    return [r for r in receivers if r.hears(incident)]
 
 
 @dataclass(frozen=True, slots=True)

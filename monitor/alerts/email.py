@@ -18,6 +18,7 @@ from aiohttp import ClientSession
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from monitor.alerts.delivery import TIMEOUT, Delivered, DeliveryError, Message, ReceiverSettings
+from monitor.clock import true_time
 from probes.fields import ConfigPath, SecretError, SecretField, Several
 from probes.scrub import scrub
 
@@ -83,12 +84,7 @@ async def send(settings: EmailSettings, _session: ClientSession, message: Messag
     except aiosmtplib.SMTPRecipientsRefused as error:
         refused = {r.recipient: (r.code, r.message) for r in error.recipients}
     except aiosmtplib.SMTPResponseException as error:
-        return DeliveryError(
-            f"{settings.host} answered {error.code}: {_said(error.message, secret)}",
-            permanent=error.code >= 500,
-            retry_after=GREYLISTED if 400 <= error.code < 500 else None,
-            code=str(error.code),
-        )
+        return _answered(settings.host, error, secret)
     except (TimeoutError, aiosmtplib.SMTPTimeoutError):
         return DeliveryError(f"{settings.host} did not answer in time", code="timeout")
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
@@ -105,7 +101,7 @@ def compose(settings: EmailSettings, message: Message) -> EmailMessage:
     mail["From"] = settings.sender
     mail["To"] = ", ".join(settings.to)
     mail["Subject"] = page.title
-    mail["Date"] = format_datetime(datetime.fromtimestamp(page.now, UTC))
+    mail["Date"] = format_datetime(datetime.fromtimestamp(true_time(page.now), UTC))
     mail["Message-ID"] = f"<{message.id}@{domain}>"
     mail["In-Reply-To"] = thread
     mail["References"] = thread
@@ -136,6 +132,17 @@ async def _transmit(settings: EmailSettings, password: str, to: Sequence[str], c
     finally:
         # No QUIT: the server has the mail, or it has not; what happens after its answer to DATA changes neither.
         smtp.close()
+
+
+def _answered(host: str, error: aiosmtplib.SMTPResponseException, secret: str) -> DeliveryError:
+    """What an answer to the whole mail means. No code: it was no answer of the protocol at all."""
+    said = _said(error.message, secret)
+    if error.code < 200:
+        return DeliveryError(f"{host} does not speak SMTP: {said}", code="protocol")
+    later = 400 <= error.code < 500
+    return DeliveryError(
+        f"{host} answered {error.code}: {said}", permanent=error.code >= 500, retry_after=GREYLISTED if later else None, code=str(error.code)
+    )
 
 
 def _result(

@@ -33,7 +33,8 @@ class Facts:
     """What a page needs beside the incident itself.
 
     `base` is the address of the operator pages. `means` says what the failing of a probe means to customers ("Customers
-    cannot pay"). `update` is filled in from the store.
+    cannot pay"). `install` is the identifier of this installation: with the incident's it names a story in all the world.
+    `update` is filled in from the store.
     """
 
     shop: ShopFacts
@@ -41,6 +42,7 @@ class Facts:
     works: tuple[str, ...] = ()
     means: Mapping[str, str] = field(default_factory=dict)
     update: Update | None = None
+    install: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,9 @@ class Delivery:
     runbook: str = ""
     told: tuple[str, ...] = ()  # the other receivers that were told, or are being told
     missed: bool = False  # the receiver never heard of it while it lasted
+    reminder: bool = False  # it was told before
+    instead_of: str = ""  # the receiver in whose place this one is told, because it could not be reached
+    unreached: float | None = None  # since when (Unix s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +86,26 @@ class Page:
     why: str = ""
     link: str = ""
     merged: bool = False  # it goes on as part of another incident
+    install: str = ""  # the installation it comes from
 
     @property
     def drill(self) -> bool:
         return self.kind == "drill"
 
     @property
+    def notice(self) -> bool:
+        """News, no alarm."""
+        return words.notice(self.kind)
+
+    @property
     def title(self) -> str:
         """One line for a subject or a lock screen, the shop first."""
-        mark = "TEST" if self.drill else "merged" if self.merged else "over" if self.state == "resolved" else self.urgency
-        return words.line(f"[{mark}] {self.shop.name}: {self.sentence}", 250)
+        return words.line(f"[{self._mark()}] {self.shop.name}: {self.sentence}", 250)
 
     def text(self) -> str:
         """The whole page as plain text, without markup."""
-        head = f"{self.urgency} · {self.shop.name} ({self.shop.environment}) · {self._lasting()}"
+        kind = self.kind if self.notice else self.urgency
+        head = f"{kind} · {self.shop.name} ({self.shop.environment}) · {self._lasting()}"
         rows = [self.sentence + ".", "", head, *self._rows()]
         return "\n".join(rows)[:TEXT_LIMIT]
 
@@ -129,8 +140,15 @@ class Page:
         }
         return {name: part for name, part in parts.items() if part not in ("", [], {})}
 
+    def _mark(self) -> str:
+        if self.drill or self.notice:
+            return "TEST" if self.drill else self.kind
+        return "merged" if self.merged else "over" if self.state == "resolved" else self.urgency
+
     def _lasting(self) -> str:
         begun = words.moment(self.began, self.now)
+        if self.notice:
+            return begun
         if self.resolved is not None:
             return f"from {begun} to {words.moment(self.resolved, self.now)}, lasted {span(self.resolved - self.began)}"
         return f"since {begun}, for {span(max(0.0, self.now - self.began))}, as of {clock_time(self.now)}"
@@ -179,9 +197,10 @@ def compose(incident: Incident, facts: Facts, delivery: Delivery, now: float) ->
         told=delivery.told,
         acked_by=words.line(incident.acked_by, 80),
         runbook=delivery.runbook,
-        why=words.why(incident, now),
-        link="" if incident.kind == "drill" else _link(facts.base, "incidents", incident.id),
+        why=_why(incident, delivery, now),
+        link=_details(incident, facts),
         merged=words.merged(incident),
+        install=facts.install,
     )
 
 
@@ -199,8 +218,21 @@ def bare(incident: Incident, facts: Facts, now: float) -> Page:
         began=incident.began,
         resolved=incident.resolved,
         now=now,
-        link=_link(facts.base, "incidents", incident.id),
+        link=_details(incident, facts),
+        install=facts.install,
     )
+
+
+def _why(incident: Incident, delivery: Delivery, now: float) -> str:
+    if delivery.reminder and incident.open:
+        return words.why_again(incident, now)
+    rule = words.why(incident, now)
+    return f"{words.in_place_of(delivery.instead_of, delivery.unreached, now)}; {rule}" if delivery.instead_of else rule
+
+
+def _details(incident: Incident, facts: Facts) -> str:
+    """Where its facts are. A drill and a piece of news are no stored incidents."""
+    return "" if incident.kind == "drill" or words.notice(incident.kind) else _link(facts.base, "incidents", incident.id)
 
 
 def _link(base: str, part: str, id_: str) -> str:

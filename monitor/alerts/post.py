@@ -1,14 +1,13 @@
 """One POST to a receiver over HTTP, and what its answer means."""
 
 import asyncio
-import json
 import ssl
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
 from time import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from pydantic import AfterValidator
@@ -25,7 +24,8 @@ SHORTEST_KEY = 12
 _ANSWER_BYTES = 512
 
 
-def _http_url(text: str) -> str:
+def http_url(text: str) -> str:
+    """The text, if it is an address over HTTP; else ValueError."""
     try:
         url = URL(text)
     except ValueError:
@@ -35,7 +35,7 @@ def _http_url(text: str) -> str:
     return text
 
 
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HttpUrl = Annotated[str, AfterValidator(http_url)]
 
 
 def open_session() -> ClientSession:
@@ -57,8 +57,12 @@ async def post(
     *,
     ca_file: Path | None = None,
     secrets: tuple[str, ...] = (),
+    wanted: str = "",
 ) -> Delivered | DeliveryError:
-    """Send `body`. Delivered on 2xx only; redirects are not followed. Of the address only the host is ever told."""
+    """Send `body`. Delivered on 2xx only, and where the answer is `wanted` in so many words, on nothing else.
+
+    Redirects are not followed. Of the address only the host is ever told.
+    """
     host = URL(url).host or ""
     secrets = (*secrets, *_hidden_in(url))
     try:
@@ -69,7 +73,7 @@ async def post(
             allow_redirects=False,
             ssl=_trust(ca_file) if ca_file else True,
         ) as response:
-            return await _read(response, host, secrets)
+            return await _read(response, host, secrets, wanted)
     except (TimeoutError, asyncio.IncompleteReadError):
         return DeliveryError(f"{host} did not answer within {TIMEOUT:.0f} s", code="timeout")
     except (ClientError, OSError, ValueError) as error:
@@ -84,20 +88,21 @@ def _hidden_in(url: str) -> tuple[str, ...]:
     return tuple(p for p in (*parts.parts, *parts.query.values(), parts.password or "") if len(p) >= SHORTEST_KEY)
 
 
-def encode(body: Any) -> bytes:
-    """JSON in UTF-8; a lone surrogate becomes a question mark, for no text may cost a page."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors="replace")
-
-
-async def _read(response: ClientResponse, host: str, secrets: tuple[str, ...]) -> Delivered | DeliveryError:
-    if 200 <= response.status < 300:
+async def _read(response: ClientResponse, host: str, secrets: tuple[str, ...], wanted: str) -> Delivered | DeliveryError:
+    fine = 200 <= response.status < 300
+    if fine and not wanted:
         return Delivered(f"{response.status}")
-    said = scrub((await response.content.read(_ANSWER_BYTES)).decode("utf-8", errors="replace"), secrets, limit=200)
+    answer = await response.content.read(_ANSWER_BYTES)
+    while fine and len(answer) < _ANSWER_BYTES and not response.content.at_eof():  # a short word can come in pieces
+        answer += await response.content.read(_ANSWER_BYTES - len(answer))
+    if fine and answer.strip() == wanted.encode():
+        return Delivered(f"{response.status}")
+    said = scrub(answer.decode("utf-8", errors="replace"), secrets, limit=200)
     return DeliveryError(
         f"{host} answered {response.status}{f': {said}' if said else ''}",
-        permanent=response.status in PERMANENT,
+        permanent=fine or response.status in PERMANENT,
         retry_after=_retry_after(response.headers.get("Retry-After", "")),
-        code=str(response.status),
+        code="answer" if fine else str(response.status),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import ClientSession
 
-from monitor.alerts import alertmanager, email, webhook
+from monitor.alerts import alertmanager, command, email, ntfy, pagerduty, slack, webhook
 from monitor.alerts.delivery import Delivered, DeliveryError, Message, ReceiverSettings
 
 __all__ = ["RECEIVERS", "Kind", "ReceiverSettings", "Send"]
@@ -27,6 +27,10 @@ class Kind:
 
 RECEIVERS: dict[str, Kind] = {
     "alertmanager": Kind(alertmanager.AlertmanagerSettings, alertmanager.send),
+    "pagerduty": Kind(pagerduty.PagerDutySettings, pagerduty.send),
     "webhook": Kind(webhook.WebhookSettings, webhook.send),
     "email": Kind(email.EmailSettings, email.send),
+    "ntfy": Kind(ntfy.NtfySettings, ntfy.send),
+    "slack": Kind(slack.SlackSettings, slack.send),
+    "command": Kind(command.CommandSettings, command.send),
 }

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from monitor.clock import clock_time, span
-from monitor.incidents import PART_OF, Incident, Member
+from monitor.incidents import OURS, PART_OF, STORM, Incident, Member
 from monitor.updates import Changed, Status, Update
 from probes.reasons import REASONS
 from probes.scrub import scrub
@@ -40,6 +40,8 @@ def sentence(incident: Incident, means: Means, update: Update | None, now: float
         return line(_over(incident, now, missed=missed), 500)
     if incident.kind == "regression":
         return line(_regression(incident, means, now), 500)
+    if not incident.members:
+        return line(incident.said.rstrip(". ") or incident.cause, 500)
     if incident.kind == "monitor_fault":
         reason = _reason(incident.members)
         return line(
@@ -47,15 +49,22 @@ def sentence(incident: Incident, means: Means, update: Update | None, now: float
             f"{f' ({reason})' if reason else ''}: this says nothing about the shop itself",
             500,
         )
-    if not incident.members:
-        return line(incident.cause, 500)
+    if incident.cause == STORM and len(_distinct(_down(incident.members))) > 1:
+        return line(_storm(incident, means, now), 500)
     return line(_outage(incident, means, update, now), 500)
+
+
+def notice(kind: str) -> bool:
+    """Is it news, and no alarm?"""
+    return kind in {"update", "announcement"}
 
 
 def why(incident: Incident, now: float) -> str:
     """By which rule this was sent."""
     if incident.kind == "drill":
         return "somebody asked for a test"
+    if notice(incident.kind):
+        return f"this receiver wants to hear of every {incident.kind}"
     if incident.resolved is not None:
         return f"the end of what was sent is always sent{f' ({line(incident.resolution, 100)})' if incident.resolution else ''}"
     worse = "it is worse than what was told before: " if incident.escalation else ""
@@ -63,11 +72,21 @@ def why(incident: Incident, now: float) -> str:
         return worse + _evidence_reached(incident.ruling)
     worst = next(iter(_worst_first(incident.members)), None)
     if worst is None:
-        return worse + "it was asked for by name"
+        return worse + ("what is wrong with Tillwatch itself, somebody has to mend" if incident.said else "it was asked for by name")
     lasted = span(max(0.0, (incident.opened if worst.since <= incident.opened else now) - worst.since))
     if incident.kind == "monitor_fault":
         return f"{worse}{worst.failed} of {worst.of} runs could not be measured, for {lasted}"
     return f"{worse}{worst.failed} of {worst.of} runs failed and the failing lasted {lasted}"
+
+
+def why_again(incident: Incident, now: float) -> str:
+    """Why it is said once more."""
+    return f"still wrong after {span(max(0.0, now - incident.began))}, and nobody acknowledged it"
+
+
+def in_place_of(receiver: str, since: float | None, now: float) -> str:
+    """Why somebody is told who would not be told otherwise."""
+    return f"instead of {line(receiver, 64)}, which could not be reached{f' since {moment(since, now)}' if since is not None else ''}"
 
 
 def changed(incident: Incident, update: Update | None) -> str:
@@ -83,7 +102,7 @@ def changed(incident: Incident, update: Update | None) -> str:
 
 def culprit(incident: Incident, update: Update | None) -> str:
     """How near the update is to it, without saying more than is known."""
-    if not incident.update or incident.kind == "monitor_fault":
+    if not incident.update or incident.kind == "monitor_fault" or notice(incident.kind):
         return ""
     name = line(f"update {incident.version or incident.update}", 80)
     if incident.kind == "regression":
@@ -123,6 +142,8 @@ def first_step(incident: Incident, url: str, update: Update | None) -> tuple[str
     name = line(incident.version or incident.update, 64)
     if incident.kind == "drill":
         return "nothing", ""
+    if incident.cause.startswith(OURS):
+        return _mend(incident.cause), "nothing"
     if incident.kind == "monitor_fault":
         first = "look at the log of Tillwatch on its host, and run `tillwatch probe NAME` there"
         return first, "nothing; until it is mended nobody watches these probes"
@@ -164,7 +185,7 @@ def _capital(meaning: str) -> str:
 
 
 def _outage(incident: Incident, means: Means, update: Update | None, now: float) -> str:
-    down = [m for m in _worst_first(incident.members) if m.recovered is None] or _worst_first(incident.members)
+    down = _down(incident.members) or _worst_first(incident.members)
     worst = down[0]
     since = moment(incident.began, now)
     counted = f"failed {worst.failed} of {worst.of}"
@@ -175,6 +196,23 @@ def _outage(incident: Incident, means: Means, update: Update | None, now: float)
     alone = len(_distinct(down)) == 1 and worst.probe not in means
     reason = _reason([worst])
     return f"{told} since {since}: {'it' if alone else _name(worst)} {counted}{f'; {reason}' if reason else ''}"
+
+
+def _storm(incident: Incident, means: Means, now: float) -> str:
+    """So much at once that one story each would only hide the whole."""
+    down = _down(incident.members)
+    worst = down[0]
+    meant = means.get(worst.probe, "").strip().rstrip(".")
+    first = f"first of all {_name(worst)}{f' ({meant})' if meant else ''}, then {_names([m for m in down if m.probe != worst.probe])}"
+    return f"{len(_distinct(down))} probes fail for different reasons since {moment(incident.began, now)}: {first}"
+
+
+def _mend(cause: str) -> str:
+    """What to do about a fault that Tillwatch finds in itself."""
+    receiver = cause.removeprefix(f"{OURS}receiver:")
+    if receiver != cause:
+        return f"mend its settings or its network, then try it: `tillwatch test-alert {line(receiver, 64)}`"
+    return "look at the log of Tillwatch on its host, and at the disk there"
 
 
 def _meaning(down: Sequence[Member]) -> str:
@@ -191,6 +229,8 @@ def _over(incident: Incident, now: float, *, missed: bool) -> str:
         are = "is" if len(_distinct(incident.members)) < 2 else "are"
         story = f"{are} {incident.resolution} ({_update_name(incident, start=False)})"
         return f"Not over, but told together from now on: {_names(incident.members)} {story}"
+    if incident.said and not incident.members:
+        return f"Over: what was told as “{line(incident.said, 300).rstrip('. ')}” went on {times}, {lasted}"
     if incident.kind == "monitor_fault":
         return f"Over: Tillwatch can measure {_names(incident.members)} again, which it could not {times}, {lasted}"
     if incident.kind == "regression":
@@ -254,6 +294,11 @@ def _evidence_reached(ruling: Mapping[str, Any]) -> str:
     if worst is None or worst["evidence"] is None or worst["threshold"] is None:
         return "the verdict on the update is regression"
     return f"*{worst['probe']}* {worst['signal']}: evidence 10^{worst['evidence']:.1f} against threshold 10^{worst['threshold']:.1f}"
+
+
+def _down(members: Iterable[Member]) -> list[Member]:
+    """What still fails, the worst first."""
+    return [m for m in _worst_first(members) if m.recovered is None]
 
 
 def _worst_first(members: Iterable[Member]) -> list[Member]:

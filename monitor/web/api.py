@@ -1,7 +1,7 @@
 """The JSON API under /api/v1, and the answers to Prometheus and to health checks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -55,19 +55,21 @@ class Operations(Protocol):
 
 
 Status = Callable[[], Mapping[str, Any]]
+Reload = Callable[[], Awaitable[tuple[bool, dict[str, Any]]]]      # was it taken, and what changed or what is wrong
 
 
 class Api:
     """The handlers. `status()` tells how the daemon is: {"healthy": bool, "ready": bool, ...}."""
 
     def __init__(self, *, store: Store, exporter: Exporter, operations: Operations, guard: Guard, clock: Clock, status: Status,
-                 targets: Callable[[], list[dict[str, Any]]], shop: str) -> None:
+                 targets: Callable[[], list[dict[str, Any]]], shop: str, reload: Reload) -> None:
         self._store, self._exporter, self._operations, self._guard, self._clock = store, exporter, operations, guard, clock
-        self._status, self._targets, self._shop = status, targets, shop
+        self._status, self._targets, self._shop, self._reload = status, targets, shop, reload
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/metrics", self.metrics), web.get("/-/healthy", self.healthy), web.get("/-/ready", self.ready),
+            web.post("/-/reload", self.reload),
             web.get("/api/v1/probes", self.probes), web.get("/api/v1/samples", self.samples),
             web.get("/api/v1/incidents", self.incidents), web.get("/api/v1/incidents/{id}", self.incident),
             web.get("/api/v1/updates", self.updates), web.post("/api/v1/updates", self.start),
@@ -97,6 +99,14 @@ class Api:
     async def ready(self, _request: web.Request) -> web.Response:
         status = self._status()
         return web.json_response(dict(status), status=200 if status["ready"] else 503)
+
+    async def reload(self, request: web.Request) -> web.Response:
+        """Take the configuration as its file has it now: what changed, or every problem with it."""
+        self._guard.allowed(request, "admin")
+        taken, facts = await self._reload()
+        if not taken:
+            raise ProblemError(422, facts.pop("detail"), **facts)
+        return web.json_response(facts)
 
     async def probes(self, request: web.Request) -> web.Response:
         self._guard.reader(request)

@@ -1,18 +1,29 @@
-"""Who is asking: tokens are kept as hashes and compared in constant time."""
+"""Who is asking: tokens are kept as hashes and compared in constant time, guesses are counted, and no foreign page asks in a person's name."""
 
 import hashlib
 import hmac
+import ipaddress
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
+from urllib.parse import urlsplit
 
+import structlog
 from aiohttp import web
 
 from monitor.web.problems import ProblemError
 from monitor.web.settings import Scope, TokenSettings
+from probes.scrub import know
+
+log = structlog.get_logger()
 
 LOCAL = "local admin"
+SHORTEST = 16             # characters; a shorter token could be guessed
+GUESSES, WINDOW = 10, 60.0   # wrong tokens that one source may send within so many s
+MOST_SOURCES = 4096       # that are remembered; the one that is quiet for the longest is forgotten first
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +42,63 @@ class Tokens:
     """The tokens that this daemon takes."""
 
     def __init__(self, settings: Iterable[TokenSettings], local: str) -> None:
-        self._known = [(_digest(token.value.reveal()), Caller(token.name, frozenset(token.scopes))) for token in settings]
-        self._known.append((_digest(local), Caller(LOCAL, frozenset({"admin"}))))
+        self._known = [(_digest(local), Caller(LOCAL, frozenset({"admin"})))]
+        know(local)
+        for token in settings:
+            value = token.value.reveal()
+            know(value)
+            if len(value) < SHORTEST:
+                log.warning("a token is short enough to be guessed", token=token.name, characters=SHORTEST)
+            self._known.append((_digest(value), Caller(token.name, frozenset(token.scopes))))
 
     def caller(self, request: web.BaseRequest) -> Caller | None:
         """Whoever holds the bearer token of this request. Every known token is compared, whichever fits."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or len(token) > 4096:
+        token = _given(request)
+        if not token or len(token) > 4096:
             return None
-        digest, found = _digest(token.strip()), None
+        digest, found = _digest(token), None
         for known, caller in self._known:
             if hmac.compare_digest(known, digest):
                 found = caller
         return found
 
 
-class Guard:
-    """Lets a request pass, or answers it with 401 or 403. `open_reads`: on loopback everybody may read."""
+class Guesses:
+    """Wrong tokens by source: how long one that has sent too many must wait. `now()` is monotonic time in s."""
 
-    def __init__(self, tokens: Tokens, *, open_reads: bool) -> None:
-        self.tokens, self._open_reads = tokens, open_reads
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+        self._now = now
+        self._seen: dict[str, tuple[float, int]] = {}      # since when, how many; who was last heard stands last
+
+    def wrong(self, source: str) -> float:
+        """Note one. Gives 0, or the s until this source may try again."""
+        since, count = self._seen.pop(source, (self._now(), 0))
+        if self._now() - since >= WINDOW:
+            since, count = self._now(), 0
+        self._seen[source] = since, count + 1
+        while len(self._seen) > MOST_SOURCES:
+            del self._seen[next(iter(self._seen))]
+        if count + 1 == GUESSES:
+            log.warning("too many wrong tokens", source=source)
+        return since + WINDOW - self._now() if count >= GUESSES else 0.0
+
+
+class Guard:
+    """Lets a request pass, or answers it with 401, 403 or 429. `open_reads`: on loopback everybody may read."""
+
+    def __init__(self, tokens: Tokens, *, open_reads: bool, now: Callable[[], float] = monotonic) -> None:
+        self.tokens, self._open_reads, self._guesses = tokens, open_reads, Guesses(now)
 
     def allowed(self, request: web.Request, scope: Scope) -> Caller:
-        """Who asks, if he may. Raises ProblemError."""
+        """Who asks, if he may. Raises ProblemError.
+
+        A right token is let in however many wrong ones came from the same address: behind a proxy all share one, and nobody
+        shall be able to lock the others out. That no token can be guessed is for its length to see to.
+        """
         caller = self.tokens.caller(request)
         if caller is None:
+            if _given(request) and (wait := self._guesses.wrong(_source(request.remote or ""))):
+                raise ProblemError(429, "too many wrong tokens from this address: wait a minute", retry_after=wait)
             raise ProblemError(401, "this needs a token: Authorization: Bearer ...")
         if not caller.may(scope):
             raise ProblemError(403, f'the token "{caller.name}" lacks the scope "{scope}"')
@@ -76,6 +119,33 @@ def local_token(state_dir: Path) -> str:
         made.write_text(secrets.token_urlsafe(32) + "\n", encoding="ascii")
         made.rename(path)
     return path.read_text(encoding="ascii").strip()
+
+
+def foreign(request: web.BaseRequest, names: Collection[str]) -> bool:
+    """Does a page of somebody else's ask for a change, from within a person's browser? `names`: our own hosts, with port where it is said.
+
+    A browser cannot send our tokens by itself, so this is the second lock. Programs send neither of the two headers.
+    """
+    if request.method in SAFE:
+        return False
+    site, origin = request.headers.get("Sec-Fetch-Site", "none"), request.headers.get("Origin")
+    return site not in {"same-origin", "none"} or (origin is not None and urlsplit(origin).netloc not in names)
+
+
+def _given(request: web.BaseRequest) -> str:
+    """The bearer token of a request; two of them are none."""
+    found = request.headers.getall("Authorization", [])
+    scheme, _, token = found[0].partition(" ") if len(found) == 1 else ("", "", "")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _source(remote: str) -> str:
+    """Whom an address belongs to: of IPv6 everybody has a whole network."""
+    try:
+        address = ipaddress.ip_address(remote.partition("%")[0])
+    except ValueError:
+        return remote
+    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64))) if address.version == 6 and not address.ipv4_mapped else remote
 
 
 def _digest(token: str) -> bytes:

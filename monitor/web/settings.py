@@ -36,7 +36,7 @@ class WebSettings(Table):
     listen: Annotated[str, AfterValidator(_address)] = Field(default="127.0.0.1:9464", description="/metrics, health, API, operator pages")
     tls: TlsSettings | None = Field(default=None, description="needed to listen beyond loopback")
     url: str = Field(
-        default="", pattern=r"^(https?://[^\s]+)?$",
+        default="", pattern=r"^(https?://[^\s/?#@]+([/?#]\S*)?)?$",
         description="how people reach it, for links in messages; its host is served beside this machine's own names",
     )
 

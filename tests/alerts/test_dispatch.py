@@ -12,7 +12,7 @@ from aiohttp import web
 from desk import FACTS, NIGHT, Hook, free_port, hook, make_incident, serving, settings, silent_server, teller, until
 from structlog.testing import capture_logs
 
-from monitor.alerts import dispatch, outbox, words
+from monitor.alerts import dispatch, lane, outbox, words
 from monitor.alerts.delivery import ReceiverSettings
 from monitor.alerts.dispatch import Dispatch, Reports
 from monitor.clock import ManualClock
@@ -146,10 +146,10 @@ async def test_at_most_eight_at_once_and_one_per_incident(store: Store, clock: M
         for number in range(12):
             await tell("firing", replace(INCIDENT, id=f"i{number:02}"))
         desk.wake()
-        await until(lambda: under_way == dispatch.AT_ONCE)
+        await until(lambda: under_way == lane.AT_ONCE)
         gate.set()
         await desk.settled()
-    assert (most, len(server.got)) == (dispatch.AT_ONCE, 12)
+    assert (most, len(server.got)) == (lane.AT_ONCE, 12)
 
 
 async def test_attempts_are_reported(store: Store, clock: ManualClock, server: Hook) -> None:
@@ -228,7 +228,7 @@ class Failing:
     def __init__(self, store: Store) -> None:
         self.store, self.writes, self.reads = store, True, True
 
-    async def write(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def write(self, work: Callable[[sqlite3.Connection], Any], *, essential: bool = False) -> Any:
         return await self._or_fail(self.store.write, work, works=self.writes)
 
     async def read(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
@@ -246,7 +246,7 @@ async def test_a_store_that_cannot_write_does_not_hold_back_a_page_nor_send_it_t
     server: Hook,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dispatch, "STORE_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(lane, "STORE_RETRY_SECONDS", 0.01)
     shelf, receiver = Failing(store), hook(url=server.url)
     async with desk_of(shelf, clock, receiver) as desk:
         await desk.settled()

@@ -4,18 +4,26 @@ import asyncio
 import email
 import email.policy
 import ssl
-from collections.abc import AsyncIterator
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from desk import Mailbox, mail_server, make_incident, make_message, settings
+from desk import FACTS, Mailbox, mail_server, make_incident, make_message, settings, silent_server, teller
+from stands import notice, steps
 
+from monitor.alerts import delivery, dispatch
+from monitor.alerts import email as mail_room
 from monitor.alerts.delivery import Delivered, DeliveryError, Message
+from monitor.alerts.dispatch import Dispatch
 from monitor.alerts.email import send
 from monitor.alerts.post import open_session
+from monitor.clock import ManualClock
+from monitor.store import Store
 
 THREE = ["a@shop.example", "Bea <b@shop.example>", "c@shop.example"]
 
@@ -132,3 +140,98 @@ async def test_nothing_is_smuggled_into_a_header(box: Mailbox) -> None:
     assert mail["Bcc"] is None
     assert "Bcc: evil" not in "".join(f"\n{k}: " for k in mail)
     assert box.mails[0].rcpt_tos == ["a@shop.example", "b@shop.example", "c@shop.example"]
+
+
+async def test_a_greylisted_mail_is_left_alone_for_a_minute_and_then_delivered(box: Mailbox, store: Store, clock: ManualClock) -> None:
+    receiver = mail_settings(box.port, name="mail")
+    asked = 0
+
+    async def later(*_: Any) -> str:
+        nonlocal asked
+        asked += 1
+        return "451 greylisted"
+
+    taken, box.handle_DATA = box.handle_DATA, later  # type: ignore[method-assign]
+    async with Dispatch(store, [receiver], clock, lambda _incident: FACTS) as desk:
+        await teller(store, clock, [receiver])("firing", make_incident())
+        await desk.settled()
+        clock.at += 59
+        await desk.settled()
+        assert asked == 1
+        box.handle_DATA = taken  # type: ignore[method-assign]
+        clock.at += 14
+        await desk.settled()
+    assert len(box.mails) == 1
+
+
+@asynccontextmanager
+async def saying(talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[Any]:
+    """A server that talks as it likes; what it has left to say when it is shut down is not waited for."""
+    tasks = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await talk(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(lambda r, w: tasks.append(asyncio.create_task(serve(r, w))), "127.0.0.1", 0)
+    try:
+        yield mail_settings(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("piece", [b"220-" + b"x" * 100_000, b"220-" + b"x" * 96 + b"\r\n"], ids=["one line", "many lines"])
+async def test_a_banner_of_ten_megabytes_costs_neither_memory_nor_time(piece: bytes) -> None:
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(10_000_000 // len(piece)):
+            writer.write(piece)
+            await writer.drain()
+
+    async with saying(talk) as own:
+        tracemalloc.start()
+        try:
+            result = await transmit(own)
+            assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        finally:
+            tracemalloc.stop()
+    assert isinstance(result, DeliveryError)
+    assert (result.permanent, result.code) == (False, "protocol")
+    assert len(result.reason) < 300
+
+
+async def test_a_server_that_never_says_a_word_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert delivery.TIMEOUT <= 20
+    monkeypatch.setattr(mail_room, "TIMEOUT", 1.2)
+    async with silent_server() as port:
+        assert await transmit(mail_settings(port)) == DeliveryError("127.0.0.1 did not answer in time", code="timeout")
+
+
+async def test_a_server_that_takes_its_time_with_every_word_is_given_up_in_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def drawl(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for word in (b"220 mx\r\n", *[b"250 ok\r\n"] * 50):
+            await asyncio.sleep(0.2)
+            writer.write(word)
+            await reader.readline()
+
+    monkeypatch.setattr(dispatch, "TIMEOUT", 0.7)
+    async with saying(drawl) as own, open_session() as session:
+        result = await dispatch.attempt(own, session, make_message())
+    assert isinstance(result, DeliveryError)
+    assert (result.permanent, result.code) == (False, "timeout")
+
+
+async def test_every_step_of_a_story_is_a_mail_of_one_thread(box: Mailbox) -> None:
+    for message in steps(1_790_043_300.0).values():
+        assert isinstance(await transmit(mail_settings(box.port), message), Delivered)
+    mails = [parsed(e.content) for e in box.mails]
+    assert len({m["Message-ID"] for m in mails}) == 5
+    assert {m["References"] for m in mails} == {"<incident.01incident@shop.example>"}
+    await transmit(mail_settings(box.port), notice(1_790_043_300.0))
+    assert parsed(box.mails[-1].content)["X-Tillwatch-Incident"] == "notice-01"

@@ -97,3 +97,12 @@ def test_what_fits_the_schema_with_few_keys_is_accepted(home):
     config = tomllib.loads(home().read_text())
     assert list(faults(SCHEMA, config, SCHEMA)) == []
     assert load(home()).daemon.state_dir.name == "state"
+
+
+def test_defaults_are_written_as_a_person_would_write_them():
+    """A default that does not fit its own type would be marked as wrong by an editor."""
+    for part in parts(SCHEMA):
+        if part.get("type") == "string" and "default" in part and "pattern" in part:
+            assert isinstance(part["default"], str), part
+            assert re.search(part["pattern"], part["default"]), part
+    assert SCHEMA["$defs"]["DaemonSettings"]["properties"]["retention"]["default"] == "30d"

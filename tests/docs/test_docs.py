@@ -74,7 +74,7 @@ def rows(text: str) -> dict[str, list[str]]:
 
 TABLES: dict[str, type[BaseModel]] = {
     "`[shop]`": config.ShopSettings, "`[daemon]`": config.DaemonSettings, "`[web]`": config.WebSettings, "`[[token]]`": config.TokenSettings,
-    "`[defaults]`": config.Defaults, "`[update]`": config.UpdateSettings,
+    "`[defaults]`": config.Defaults, "`[heartbeat]`": config.HeartbeatSettings, "`[update]`": config.UpdateSettings,
 }
 
 
@@ -98,7 +98,7 @@ def above(heading: str) -> str:
 def documented() -> dict[str, tuple[type[BaseModel], set[str]]]:
     """Every heading that docs/configuration.md must have: its settings, and the keys that it need not repeat."""
     every_probe = set(config.Probe.model_fields) - {"url"}
-    every_receiver = {"name", "kind", "on", "urgency", "runbook"}
+    every_receiver = {"name", "kind", "on", "urgency", "runbook", "fallback", "remind"}
     found: dict[str, tuple[type[BaseModel], set[str]]] = {heading: (model, set()) for heading, model in TABLES.items()}
     found["Every kind of probe"] = (config.Probe, set())
     found |= {f"Probes of kind `{kind}`": (config.probe_model(kind), every_probe) for kind in PROBES}

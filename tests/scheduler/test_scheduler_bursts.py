@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from virtual_time import START, Bench, VirtualLoop, job, jump
 
-from monitor.scheduler import phase
+from monitor.jobs import phase
 from probes.sample import Trigger
 
 HOME = ("home", "", "")

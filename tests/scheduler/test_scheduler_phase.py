@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from virtual_time import START, Bench, job, jump
 
-from monitor.scheduler import SLOT_PROBES, SLOT_SECONDS, Concurrency, phase, slot_width
+from monitor.jobs import SLOT_PROBES, SLOT_SECONDS, phase, slot_width
+from monitor.scheduler import Concurrency
 
 MANY = [job(f"probe-{i}") for i in range(1000)]
 
 
 def test_the_phase_is_the_same_in_every_process():
-    code = ("import json; from monitor.scheduler import Job, phase; "
+    code = ("import json; from monitor.jobs import Job, phase; "
             "print(json.dumps([phase(Job((f'probe-{i}', '', ''), 'http', 30.0, 10.0, 10.0, 30.0), 0.02) for i in range(50)]))")
     runs = [subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
                            capture_output=True, text=True, check=True).stdout for seed in ("1", "2")]

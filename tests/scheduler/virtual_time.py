@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from monitor.clock import Clock
-from monitor.scheduler import Concurrency, Hooks, Job, Scheduler
+from monitor.jobs import Job
+from monitor.scheduler import Concurrency, Hooks, Scheduler
 from probes.sample import Outcome, Sample, Trigger
 
 START = 1000.0

@@ -22,6 +22,7 @@ from monitor.health import Rule, Target
 from monitor.incidents import Incident
 from monitor.intake import Intake, Watched
 from monitor.judge.signals import Margin, Subject
+from monitor.silences import Silences
 from monitor.store import Store, records
 from monitor.updates import Refusal, Update, UpdateSettings
 from monitor.watch import Pace, Watch
@@ -93,7 +94,10 @@ class Stage:
         self.casebook = Casebook(store, self.receivers, self.clock, Reports(changed=self.exporter.incidents, paged=self.paged.append))
         self.intake = Intake({a.target: a.watched() for a in self.actors}, store, self.exporter, self.casebook, self.clock)
         self.watch = Watch(self.settings, {a.target: a.judged() for a in self.actors}, store, self.casebook, self.exporter, self.clock, self.pace)
-        self.casebook.muted, self.intake.suspect = self.watch.muted, self.watch.suspect
+        self.silences = Silences(store, self.clock, (a.target for a in self.actors))
+        self.casebook.muted = lambda incident, now: self.watch.muted(now) or self.silences.muted(incident, now)
+        self.intake.suspect, self.watch.silenced = self.watch.suspect, self.silences.targets
+        await self.silences.load()
         await self.casebook.load()
         self.intake.take_up(await store.read(records.load_health))
         await self.watch.load()

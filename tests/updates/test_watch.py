@@ -655,3 +655,103 @@ async def test_a_probe_that_was_taken_out_while_down_and_put_back_is_paged_anew(
     await stage.restart()
     await stage.live(4, failing=["pay"])
     assert sorted(i.open for i in await stage.incidents()) == [False, True]
+
+
+# ---- another configuration meanwhile
+
+
+def changed(stage: Stage, *names: str, actors: tuple[Actor, ...] | None = None, **settings: Any) -> None:
+    """A reload in which these probes came to measure something else."""
+    actors = actors or tuple(stage.actors)
+    stage.watch.change(stage.settings.model_copy(update=settings), {a.target: a.judged() for a in actors}, names)
+
+
+def unjudged(stage: Stage, update: Any) -> dict[str, str]:
+    return {s["probe"]: s["note"] for s in stage.watch.facts(update)["signals"] if "was changed" in (s["note"] or "")}
+
+
+async def test_a_probe_that_measures_something_else_is_left_out_and_cannot_be_guilty_any_more(stage: Stage) -> None:
+    update = await stage.start()
+    await stage.live(5)
+    changed(stage, "pay", "unknown")
+    await stage.live(60, slow=["pay"], failing=["pay"])
+    assert (await stage.newest()).verdict == "watching", "another page that is slower than the one before is no regression"
+    assert set(unjudged(stage, update)) == {"pay"}
+    assert [a for a in await stage.acts() if a == "left out"] == ["left out"]
+    await stage.restart()
+    await stage.live(5)
+    assert set(unjudged(stage, update)) == {"pay"}
+    await stage.act("finish")
+    await stage.until("inconclusive", rounds=200)
+    assert (await stage.newest()).ruling["reason"] != "pass", "pay is critical: without it there is no pass"
+
+
+async def test_the_rest_is_judged_by_all_its_runs_after_a_change(stage: Stage) -> None:
+    await stage.start()
+    rounds = await stage.until("regression", slow=["pay"])
+    await stage.act("cancel")
+    fresh = await stage.start("3.0")
+    assert fresh.verdict == "watching"
+    for number in range(1, rounds * 2):
+        await stage.live(1, slow=["pay"])
+        if number == 2:
+            changed(stage, "home")
+        if (await stage.newest()).verdict == "regression":
+            break
+    assert (await stage.newest()).verdict == "regression"
+    assert number <= rounds + 1, "the runs before the change still count"
+
+
+async def test_settings_that_change_hold_for_the_update_that_is_under_way(stage: Stage) -> None:
+    await stage.start()
+    await stage.live(30)
+    await stage.act("finish")
+    changed(stage, observe=120.0)
+    await stage.live(9)
+    assert (await stage.newest()).status is Status.CLOSED, "the shorter observation"
+
+
+async def test_a_probe_that_is_new_is_hurried_too_and_one_that_is_gone_keeps_nothing_waiting(stage: Stage) -> None:
+    await regressed(stage)
+    changed(stage, actors=(Actor("home", critical=False), Actor("new", fast=7.5)))
+    assert stage.pace.log[-1] == "hurry new inf"
+    await stage.act("rollback")
+    await stage.live(20)
+    assert (await stage.newest()).status is Status.CLOSED, "what is gone need not come back to normal"
+
+
+async def test_every_step_of_an_update_is_told_in_its_transaction(stage: Stage) -> None:
+    told: list[tuple[str, str, str]] = []
+
+    def tell(connection: sqlite3.Connection, update: Any, act: str, by: str) -> None:
+        assert connection.in_transaction
+        assert records.update(connection, update.id) == update
+        told.append((act, update.phase, by))
+    stage.watch.tell = tell
+    await stage.start(phase="canary")
+    await stage.act("phase", "all")
+    stage.clock.at += 4 * 3600
+    await stage.live(1)
+    await stage.act("rollback")
+    assert told == [("start", "canary", "ci"), ("phase", "all", "ci"), ("expired", "all", "tillwatch"), ("rollback", "all", "ci")]
+    await stage.casebook.settled()
+
+
+async def test_the_watch_says_when_a_step_of_it_does_not_end(stage: Stage) -> None:
+    await stage.start()
+    assert stage.watch.stuck == 0
+    seen = []
+    stage.watch.silenced = lambda _now: seen.append(stage.watch.stuck) or ()
+    stage.clock.at += 60
+    await stage.look()
+    assert seen[0] == 0
+    advance = stage.watch._advance
+
+    async def slowly(*about: Any) -> None:
+        stage.clock.at += 42
+        seen.append(stage.watch.stuck)
+        await advance(*about)
+    stage.watch._advance = slowly
+    await stage.live(1)
+    assert seen[-1] == 42
+    assert stage.watch.stuck == 0

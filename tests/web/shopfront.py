@@ -45,7 +45,12 @@ class Front:
     local: str
     status: dict[str, Any] = field(default_factory=lambda: {"healthy": True, "ready": True, "store": "ok"})
     url: str = ""
+    taken: tuple[bool, dict[str, Any]] = (True, {"added": [], "removed": [], "changed": []})
     session: aiohttp.ClientSession = None  # type: ignore[assignment]  # set before it is handed out
+
+    async def reload(self) -> tuple[bool, dict[str, Any]]:
+        """What the composition root would do."""
+        return self.taken
 
     async def ask(self, path: str, *, method: str = "GET", token: str = "", **how: Any) -> tuple[int, Any, aiohttp.ClientResponse]:
         """Status, body (as JSON where it is), and the answer."""
@@ -77,7 +82,7 @@ async def front(directory: Path, web: WebSettings | None = None, ssl: Any = True
         given = [TokenSettings.model_validate({"name": n, "value": TOKENS[n], "scopes": [SCOPES[n]]}) for n in TOKENS]
         guard = Guard(Tokens(given, found.local), open_reads=web.tls is None)
         api = Api(store=store, exporter=exporter, operations=watch, guard=guard, clock=clock, status=lambda: found.status,
-                  targets=lambda: [{"probe": "home", "state": "up"}], shop="till")
+                  targets=lambda: [{"probe": "home", "state": "up"}], shop="till", reload=found.reload)
         async with serve(web, api.routes()) as port, aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=ssl)) as found.session:
             found.url = f"{'https' if web.tls else 'http'}://127.0.0.1:{port}"
             yield found

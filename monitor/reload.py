@@ -1,0 +1,111 @@
+"""Another configuration for the daemon that runs: read, checked as a whole and compared with the old one; taken, or refused with every problem."""
+
+import ssl
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from monitor import toml_lines
+from monitor.config import Config, ConfigError, Problem, load, secrets
+from monitor.web.server import tls_context
+from probes.fields import SecretError
+
+# What cannot change while the daemon runs: labels of what was measured, and where its files, its port and its log are.
+FIXED = (("shop", "name"), ("daemon", "state_dir"), ("daemon", "log_format"), ("web", "listen"))
+# Keys of a probe that leave alone what is measured: with these changed its runs go on to be compared with earlier ones.
+_BOOKKEEPING = frozenset({"recheck", "failures", "of", "confirm", "urgency", "means", "critical", "control", "margin"})
+_NAMED = ("probe", "receiver", "token")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A configuration that can be taken, and what is new in it: names such as `probe "home"`, or `[update]`."""
+
+    config: Config
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    other: frozenset[str]          # names of probes that measure something else than before
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"added": list(self.added), "removed": list(self.removed), "changed": list(self.changed)}
+
+
+def read(path: Path, old: Config) -> Change:
+    """The configuration of that file, if the daemon that runs with `old` can take it. Raises ConfigError. Reads files: call it in a thread."""
+    new = load(path)
+    if problems := [*_fixed(path, old, new), *_unusable(path, new)]:
+        raise ConfigError(problems)
+    return compare(old, new)
+
+
+def compare(old: Config, new: Config) -> Change:
+    """What differs."""
+    was, now = _items(old), _items(new)
+    both = was.keys() & now.keys()
+    measures = {name for name in both if name.startswith("probe ") and _measured(was[name]) != _measured(now[name])}
+    tables = [f"[{name}]" for name in type(old).model_fields
+              if name not in {*_NAMED, "path", "warnings"} and getattr(old, name) != getattr(new, name)]
+    changed = [name for name in now if name in both and _facts(was[name]) != _facts(now[name])]
+    return Change(new, tuple(n for n in now if n not in both), tuple(n for n in was if n not in both), (*changed, *tables),
+                  frozenset(now[name].name for name in measures))
+
+
+def problem(path: Path, key: tuple[str, ...], message: str) -> Problem:
+    """One thing that keeps the configuration from being taken, with its line."""
+    try:
+        lines = toml_lines.find(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError):            # it was replaced meanwhile
+        lines = {}
+    name = ".".join(key)
+    return Problem(str(path), toml_lines.line(lines, key), name, name, message)
+
+
+def _items(config: Config) -> dict[str, Any]:
+    return {f'{table} "{item.name}"': item for table in _NAMED for item in getattr(config, table)}
+
+
+def _facts(item: BaseModel, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The settings themselves, without what a model keeps to work faster."""
+    return {name: _plain(getattr(item, name)) for name in type(item).model_fields if name not in without}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return type(value), _facts(value)
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
+
+
+def _measured(probe: BaseModel) -> dict[str, Any]:
+    return _facts(probe, _BOOKKEEPING)
+
+
+def _fixed(path: Path, old: Config, new: Config) -> Iterator[Problem]:
+    for table, key in FIXED:
+        was, wanted = getattr(getattr(old, table), key), getattr(getattr(new, table), key)
+        if was != wanted:
+            yield problem(path, (table, key), f'is "{was}" and cannot become "{wanted}" while running: restart to change it')
+    if (old.web.tls is None) != (new.web.tls is None):
+        yield problem(path, ("web", "tls"), f"cannot be {'taken away' if old.web.tls else 'added'} while running: restart to change it")
+
+
+def _unusable(path: Path, config: Config) -> Iterator[Problem]:
+    for where, secret in secrets(config):
+        try:
+            secret.reveal()
+        except SecretError as error:
+            yield Problem(str(path), 0, "", where, str(error))
+    if config.web.tls:
+        try:
+            tls_context(config.web.tls)
+        except (OSError, ssl.SSLError) as error:
+            yield problem(path, ("web", "tls"), f"certificate and key cannot be used: {error.strerror or error}")
+
+
+def sentence(problems: Sequence[Problem]) -> str:
+    """For a log or a status line."""
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{problems[0]}{more}" if problems else ""

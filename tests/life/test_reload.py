@@ -1,0 +1,158 @@
+"""Another configuration while the daemon runs: taken without a missed cycle, or refused with every problem and nothing changed."""
+
+import signal
+import sqlite3
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from homestead import SECRET, House, house, until
+
+pytestmark = pytest.mark.timeout(90)
+
+
+def gaps(home: House, path: str, since: float) -> float:
+    """The longest time between two visits to that page, s."""
+    times = [at for at, found in home.village.visits if found == path and at >= since]
+    return max(b - a for a, b in pairwise(times))
+
+
+def test_fifty_reloads_good_bad_and_half_written_miss_no_cycle(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        load = "".join(home.probe(f"load-{n}", f"/ok?{n}") for n in range(60))
+        good = [home.probe("home", "/ok?home") + load + home.probe(f"extra-{n}", f"/ok?extra-{n}") for n in range(2)]
+        home.write(good[0])
+        home.start()
+        until(lambda: home.metric("tillwatch_probe_runs_total", outcome="ok") > 100, 20, "the first runs")
+        since, slowest = time.monotonic(), 0.0
+        for turn in range(50):
+            match turn % 3:
+                case 0:
+                    home.write(good[(turn // 3 + 1) % 2])
+                case 1:
+                    home.write(good[0] + '[[probe]]\nname = "home"\nkind = "htp"\n')
+                case 2:
+                    home.config.write_text(home.config.read_text()[:-40] + "[[pro")
+            begun = time.monotonic()
+            status, answer = home.post("/-/reload")
+            slowest = max(slowest, time.monotonic() - begun)
+            assert status == (200 if turn % 3 == 0 else 422), answer
+            assert (home.metric("tillwatch_config_last_reload_successful"), len(home.get("/api/v1/probes")["probes"])) == (turn % 3 == 0, 62)
+        assert home.metric("tillwatch_scheduler_missed_total") == 0
+        assert gaps(home, "/ok?home", since) < 0.5, "an unchanged probe goes on in its rhythm"
+        assert slowest < 1.0
+        assert home.metric("tillwatch_probe_runs_total", outcome="failed") == 0
+        assert home.stop()[0] == 0
+
+
+def test_what_changed_is_said_and_a_probe_that_is_gone_leaves_nothing_open(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        home.write(home.probe("home") + home.probe("broken", "/bad"))
+        home.start()
+        until(lambda: [m for m in home.village.messages if m["type"] == "incident.firing"], 20, "the page")
+        home.write(home.probe("home", "/ok?other") + home.probe("new"))
+        status, answer = home.post("/-/reload")
+        assert (status, answer) == (200, {"added": ['probe "new"'], "removed": ['probe "broken"'], "changed": ['probe "home"']})
+        until(lambda: home.get("/api/v1/incidents?open=true")["incidents"] == [], 5, "the end of the incident")
+        until(lambda: [m["type"] for m in home.village.messages].count("incident.resolved"), 5, "the word of its end")
+        until(lambda: home.metric("tillwatch_probe_runs_total", probe="new", outcome="ok") > 2, 5, "the new probe's runs")
+        assert 'probe="broken"' not in home.get("/metrics")
+        until(lambda: "/ok?other" in [path for _, path in home.village.visits], 5, "the other address")
+        assert home.events("configuration taken")[0]["removed"] == ['probe "broken"']
+        assert home.stop()[0] == 0
+
+
+def test_what_cannot_change_while_running_refuses_it_all_with_key_old_and_new(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        home.write(home.probe("home"))
+        home.start()
+        old = home.config.read_text()
+        home.config.write_text(old.replace('name = "kettle"', 'name = "pot"').replace("[web]", '[daemon]\nstate_dir = "elsewhere"\n[web]')
+                               + home.probe("more"))
+        status, answer = home.post("/-/reload")
+        assert (status, answer["code"]) == (422, "refused")
+        assert [(p["line"], p["path"]) for p in answer["problems"]] == [(3, "shop.name"), (6, "daemon.state_dir")]
+        assert answer["problems"][0]["message"] == 'is "kettle" and cannot become "pot" while running: restart to change it'
+        assert str(tmp_path / "elsewhere") in answer["problems"][1]["message"]
+        assert len(home.get("/api/v1/probes")["probes"]) == 1
+        home.config.write_text(old)
+        assert home.post("/-/reload") == (200, {"added": [], "removed": [], "changed": []}), "and the way back is free"
+
+
+def test_a_signal_reloads_too_and_says_in_the_log_why_not(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        home.write(home.probe("home"))
+        home.start()
+        home.write(home.probe("home") + home.probe("two"))
+        home.kill(signal.SIGHUP)
+        until(lambda: len(home.get("/api/v1/probes")["probes"]) == 2, 5, "the reload")
+        home.write(home.probe("home", more='expect = { status = "x" }\nintervall = "1s"'))
+        home.kill(signal.SIGHUP)
+        problems = until(lambda: home.events("configuration not taken"), 5, "the refusal")[0]["problems"]
+        assert len(problems) == 2
+        assert 'did you mean "interval"' in problems[1]
+        assert home.metric("tillwatch_config_last_reload_successful") == 0
+        assert home.post("/-/reload", token="wrong")[0] == 401
+
+
+def test_rotated_secrets_hold_from_the_reload_on(tmp_path: Path) -> None:
+    """T99: the token and the receiver's secret lie in a folder of credentials, as systemd mounts it."""
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "ci").write_text("first-token-0123456789")
+    (credentials / "hook").write_text(SECRET)
+    with house(tmp_path) as home:
+        home.environment["CREDENTIALS_DIRECTORY"] = str(credentials)
+        token = '[[token]]\nname = "ci"\nvalue = { credential = "ci" }\nscopes = ["admin"]\n'
+        home.write(home.probe("home") + token, receiver='secret = { credential = "hook" }')
+        home.start()
+        (credentials / "ci").write_text("second-token-0123456789")
+        assert home.post("/-/reload", token="second-token-0123456789")[0] == 401, "not before the reload"
+        assert home.post("/-/reload", token="first-token-0123456789")[0] == 200
+        assert home.post("/-/reload", token="first-token-0123456789")[0] == 401, "the old one is forgotten"
+        assert home.post("/-/reload", token="second-token-0123456789")[0] == 200
+        (credentials / "hook").unlink()
+        status, answer = home.post("/-/reload", token="second-token-0123456789")
+        assert (status, "hook" in answer["detail"]) == (422, True)
+        assert home.post("/-/reload", token="second-token-0123456789")[0] == 422, "and the token goes on"
+
+
+def test_a_reload_does_not_wait_for_a_database_that_somebody_locks(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        home.write(home.probe("home"))
+        home.start()
+        other = sqlite3.connect(tmp_path / "state" / "tillwatch.sqlite3", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        home.write(home.probe("home") + home.probe("two"), receiver=f'secret = "{SECRET}"\nrunbook = "https://runbook.example/"')
+        begun = time.monotonic()
+        status, answer = home.post("/-/reload")
+        assert (status, answer["changed"], time.monotonic() - begun < 2) == (200, ['receiver "phone"'], True)
+        until(lambda: home.metric("tillwatch_probe_runs_total", probe="two", outcome="ok") > 2, 5, "the new probe's runs")
+        other.execute("ROLLBACK")
+        other.close()
+        home.village.down = True
+        until(lambda: any("runbook.example" in str(m) for m in home.village.messages), 30, "a page with the new runbook")
+        assert home.stop()[0] == 0
+
+
+def test_an_update_under_way_leaves_out_a_probe_that_measures_something_else_now(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        update = '[update]\nwarm_up = "1s"\nobserve = "10s"\ninterval_factor = 1\nmargin = { success = 0.25, p50 = 0.9, p95 = 2.0 }\n'
+        home.write(home.probe("home", more="critical = true") + home.probe("other") + update)
+        home.start()
+        until(lambda: home.metric("tillwatch_probe_runs_total", probe="home", outcome="ok") > 60, 30, "a past")
+        assert home.post("/api/v1/updates", body={"version": "2.0"})[0] == 201
+        home.write(home.probe("home", "/ok?new", more="critical = true") + home.probe("other", more='urgency = "ticket"') + update)
+        assert home.post("/-/reload")[1]["changed"] == ['probe "home"', 'probe "other"']
+
+        def notes() -> dict[str, str]:
+            return {s["probe"]: s["note"] for s in home.get("/api/v1/updates/newest")["signals"] if "changed while" in (s["note"] or "")}
+        until(notes, 10, "a ruling that says so")
+        assert set(notes()) == {"home"}
+        home.process.send_signal(signal.SIGKILL)
+        home.process.wait()
+        home.start()
+        until(notes, 10, "the same after a restart")
+        assert home.get("/api/v1/updates/newest")["acts"][-1]["act"] == "left out"
+        assert [m["type"] for m in home.village.messages] == ["notice"], "its start, and no alarm"
