@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 
-.PHONY: help setup servers demo test test-systemd check lint types bench-http clean
+.PHONY: help setup servers demo test test-systemd check lint types bench-http campaign clean
 
 help:               ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -22,7 +22,7 @@ $(VENV)/ready: uv.lock pyproject.toml
 	@touch $@
 
 servers:            ## Install the Debian packages that the tests start (as root)
-	@sh tools/debian.sh prometheus prometheus-alertmanager systemd-container python3-venv
+	@sh tools/debian.sh prometheus prometheus-alertmanager systemd-container python3-venv iproute2 fiu-utils openssl nginx-light chromium-headless-shell
 
 demo: setup         ## Play the whole story on this machine, in about two minutes
 	@$(BIN)/tillwatch demo
@@ -40,6 +40,9 @@ types: setup        ## mypy --strict on monitor and probes
 	@$(BIN)/mypy
 
 check: lint types test  ## All that CI checks
+
+campaign: setup     ## Kill the daemon a thousand times under flapping probes (about 8 minutes)
+	@$(BIN)/python bench/kills.py
 
 bench-http: setup   ## CPU per http probe beside Prometheus and blackbox_exporter (see bench/README.md)
 	@sh tools/debian.sh prometheus prometheus-blackbox-exporter nginx-light

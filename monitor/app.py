@@ -141,7 +141,7 @@ class Daemon:
                       stood_still=_stood_still)
         self._scheduler = await self._life.enter(
             "probes", Scheduler(self._jobs(), self._config.daemon.max_concurrency, self._probe, hooks, self._clock))
-        self._wellbeing = Wellbeing(self._store, self._scheduler, self._dispatch, self._watch, self._casebook, self._clock)
+        self._wellbeing = Wellbeing(self._store, self._scheduler, self._dispatch, self._watch, self._casebook, self._clock, self._exporter.own.beaten)
         self._life.beside("scheduler", self._scheduler.failed())
 
     def _begin_beside(self) -> None:

@@ -256,7 +256,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except Exception:  # noqa: BLE001 - the last door: our own fault has an exit code of its own
-        traceback.print_exc()
+        from probes.scrub import redact
+        click.echo(redact(traceback.format_exc()), err=True, nl=False)
         sys.exit(api.UNEXPECTED)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from probes.fields import parse_duration, show_duration
+from probes.scrub import scrub
 
 Location = tuple[str | int, ...]
 
@@ -19,8 +20,8 @@ _NOUNS = {
 _EMPTY = {"string_too_short", "too_short"}
 _BOUNDS = {"greater_than_equal": "at least", "greater_than": "more than", "less_than_equal": "at most", "less_than": "less than"}
 _PATTERNS = {     # how the pattern begins -> what to write
-    "^https?://": "write the whole address, beginning with https:// or http://",
-    "^(https?://": "write the whole address, beginning with https:// or http://",
+    "^https?://": "write the whole address, beginning with https:// or http://, and no password in it",
+    "^(https?://": "write the whole address, beginning with https:// or http://, and no password in it",
     "^[A-Z]{3}$": 'write the three capital letters of the currency, such as "EUR"',
 }
 _PLACES = 'write it as { env = "NAME" }, { file = "path" } or { credential = "name" }'
@@ -80,8 +81,10 @@ def _one(details: Any, model: type[BaseModel], location: Location, value: Any) -
 def _of_a_value(details: Any, context: Mapping[str, Any], value: Any) -> str:
     kind, not_this = details["type"], f", not {shown(value)}"
     if context.get("class_name") == "Secret":
-        return _PLACES + not_this
+        return _PLACES + ("" if isinstance(value, int | float | str) and not isinstance(value, bool) else not_this)    # it may be the secret
     if kind in _NOUNS:
+        if _NOUNS[kind] == "a table" and isinstance(value, str):
+            not_this = ", not a string"                          # such as a login in one string
         return f"must be {_NOUNS[kind]}{not_this}"
     if kind in _BOUNDS:
         return f"must be {_BOUNDS[kind]} {_limit(next(iter(context.values())), value)}{not_this}"
@@ -122,7 +125,7 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f'"{value[:60]}"'
+        return f'"{scrub(value, limit=60)}"'
     return "a table" if isinstance(value, dict) else "an array" if isinstance(value, list) else str(value)
 
 

@@ -216,6 +216,7 @@ class _Own:
         self.store_commit = histogram("tillwatch_store_commit_seconds", "Time taken by commits").labels(shop)
         self.store_failures = counter("tillwatch_store_failures", "Commits that failed").labels(shop)
         self.store_volatile = gauge("tillwatch_store_volatile", "Whether something essential is kept in memory only").labels(shop)
+        self.heartbeat_at = gauge("tillwatch_heartbeat_last_success_timestamp_seconds", "When the dead man's switch last took a ping")
         self.clock_shift = gauge("tillwatch_clock_shift_seconds", "What the wall clock has been stepped by since the start").labels(shop)
         self.scheduler_lag = histogram("tillwatch_scheduler_lag_seconds", "How late runs were started", "kind")
         self.loop_lag = histogram("tillwatch_event_loop_lag_seconds", "How late the event loop came round").labels(shop)
@@ -224,6 +225,10 @@ class _Own:
         self.build = gauge("tillwatch_build_info", "Always 1", "version", "python")
         self.build.labels(shop, version("tillwatch"), platform.python_version()).set(1)
         self._lag = {group: self.scheduler_lag.labels(shop, group) for group in ("http", "browser", "other")}
+
+    def beaten(self, at: float) -> None:
+        """The dead man's switch took a ping at that time (Unix s)."""
+        self.heartbeat_at.labels(self._shop).set(at)
 
     def late(self, group: str, seconds: float) -> None:
         self._lag[group].observe(seconds)

@@ -16,6 +16,8 @@ from probes.sample import Outcome, Sample, Trigger
 
 log = structlog.get_logger()
 
+_OK, _BROKEN, _MANUAL = Outcome.OK, Outcome.BROKEN, Trigger.MANUAL      # the hot path pays for each look into an enum
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
@@ -104,12 +106,12 @@ class Intake:
         watched = self._targets.get(target)
         if watched is None:                             # its probe was taken out of the configuration while it ran
             return False
-        if sample.outcome is not Outcome.OK and self.note(sample):
-            sample = replace(sample, outcome=Outcome.BROKEN, reason="uplink")
+        if sample.outcome is not _OK and self.note(sample):
+            sample = replace(sample, outcome=_BROKEN, reason="uplink")
         self._store.add_sample(sample)
         self._exporter.observe(sample)
         log.debug("probe ran", probe=sample.probe, outcome=sample.outcome.value, reason=sample.reason or None, seconds=sample.seconds)
-        if sample.trigger is Trigger.MANUAL:
+        if sample.trigger is _MANUAL:
             return False
         self._newest[target] = sample
         before = self._health.get(target, _NEW)
@@ -119,7 +121,7 @@ class Intake:
             self._flipped(flip, watched, after)
         if not flips and not (before.steady and after.steady):
             self._store.add_health(target, after)       # a restart must not forget a failing that is not yet an outage
-        return after.unsettled or sample.outcome is Outcome.BROKEN
+        return after.unsettled or sample.outcome is _BROKEN
 
     def _flipped(self, flip: Flip, watched: Watched, health: Health) -> None:
         suspect, under_way = self.suspect(flip.at)

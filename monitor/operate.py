@@ -95,9 +95,7 @@ def _incident(client: Client, start: str) -> str:
 
 def _one(found: Iterable[dict[str, Any]], start: str, what: str) -> str:
     """The only identifier that begins so. Raises CommandError."""
-    ids = [str(one["id"]) for one in found if str(one["id"]).startswith(start.lower())]
-    if start in ids:
-        return start
+    ids = [str(one["id"]) for one in found if start and str(one["id"]).startswith(start.lower())]
     if not ids:
         raise CommandError(api.WRONG_PHASE, f"there is no {what} {start}")
     if len(ids) > 1:

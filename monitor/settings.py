@@ -36,7 +36,7 @@ class ShopSettings(Table):
     """[shop]"""
 
     name: str = Field(min_length=1, max_length=64, description="label `shop` on every metric and alert")
-    url: str = Field(pattern=r"^https?://[^\s]+$", description="the shop's front page")
+    url: str = Field(pattern=r"^https?://[^\s/?#@]+([/?#]\S*)?$", description="the shop's front page; no password in it, it stands on every page")
     environment: str = Field(default="production", max_length=64, description="stands on every page and alert")
     currency: str = Field(default="EUR", pattern=r"^[A-Z]{3}$", description="of the shop's prices")
 

@@ -4,12 +4,13 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from monitor.clock import clock_time, day, span
 from monitor.signal_words import change, evidence, ruling_word, sides
+from probes.scrub import visible
 
 _COLOURS = {"pass": "green", "regression": "bold red", "inconclusive": "yellow", "watching": "cyan"}
 
@@ -80,6 +81,11 @@ def silences(found: Iterable[Mapping[str, Any]]) -> None:
         table.add_row(silence["id"], holds, moment(silence["ended"] or silence["ends"]), escape(", ".join(silence["probes"])),
                       escape(silence["reason"]), escape(silence["by"]))
     _console().print(table)
+
+
+def escape(text: str) -> str:
+    """Text of somebody else's: neither rich's markup nor a terminal's own commands mean anything in it."""
+    return markup.escape(visible(text))
 
 
 def moment(at: float) -> str:

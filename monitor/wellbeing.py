@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from monitor import heartbeat
@@ -22,9 +21,10 @@ HEALTHY_SECONDS = 10.0        # a scheduler or a writer that has not moved for s
 class Wellbeing:
     """Looks at the rooms; `reloaded` is set when the configuration was changed."""
 
-    def __init__(self, store: Store, scheduler: Scheduler, dispatch: Dispatch, watch: Watch, casebook: Casebook, clock: Clock) -> None:
+    def __init__(self, store: Store, scheduler: Scheduler, dispatch: Dispatch, watch: Watch, casebook: Casebook, clock: Clock,
+                 beaten: Callable[[float], None] = lambda _at: None) -> None:
         self._store, self._scheduler, self._dispatch, self._watch = store, scheduler, dispatch, watch
-        self._casebook, self._clock = casebook, clock
+        self._casebook, self._clock, self._beaten = casebook, clock, beaten
         self.reloaded = asyncio.Event()
 
     def stuck(self) -> Mapping[str, float]:
@@ -52,7 +52,7 @@ class Wellbeing:
             settings = config().heartbeat
             tasks = [asyncio.create_task(self.reloaded.wait())]
             if settings:
-                pings = Heartbeat(settings, lambda: self._facts(config()), self._clock.now).run()
+                pings = Heartbeat(settings, lambda: self._facts(config()), self._clock.now, self._beaten).run()
                 tasks.append(asyncio.create_task(pings))  # type: ignore[arg-type]  # it returns nothing
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -64,8 +64,10 @@ class Wellbeing:
                 await asyncio.wait(tasks)
 
     async def _facts(self, config: Config) -> Facts:
-        now, unsent = self._clock.now(), 0.0
-        with suppress(StoreError):
+        now, unsent, fault = self._clock.now(), 0.0, self._store.trouble
+        try:
             unsent = await self._store.read(lambda c: heartbeat.oldest_unsent(c, now))
+        except StoreError as error:
+            fault = fault or str(error)
         interval = min(probe.interval for probe in config.probe)
-        return Facts(overdue=self._scheduler.behind, interval=interval, commit=self._store.behind, fault=self._store.trouble, unsent=unsent)
+        return Facts(overdue=self._scheduler.behind, interval=interval, commit=self._store.behind, fault=fault, unsent=unsent)

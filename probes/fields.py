@@ -17,6 +17,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from probes.scrub import know
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(?:(?:\d+(?:\.\d+)?)(?:ms|s|m|h|d|w))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -103,7 +105,15 @@ class Secret(Table):
     inline: SecretStr = Field(default=SecretStr(""), exclude=True, repr=False)
 
     def reveal(self) -> str:
-        """The secret itself. Raises `SecretError` (which names the place, never the value) when it cannot be read."""
+        """The secret itself. Raises `SecretError` (which names the place, never the value) when it cannot be read.
+
+        This is the only way to it, so the scrubber learns of it here: no text that leaves the process can show it from now on.
+        """
+        value = self._value()
+        know(value)
+        return value
+
+    def _value(self) -> str:
         if self.env:
             if not os.environ.get(self.env):
                 raise SecretError(f"the environment variable {self.env} is not set, or empty")

@@ -54,6 +54,7 @@ class Dispatch:
         self._ways = Ways(store, clock, self._boot, facts, held, attempt, (reports or Reports()).attempted, self.wake)
         self._lanes = {settings.name: Lane(settings, self._ways) for settings in receivers}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._fresh: set[str] = set()  # receivers whose new settings have not been tried yet
         self._stopping, self._stack = False, AsyncExitStack()
 
     def wake(self) -> None:
@@ -80,13 +81,15 @@ class Dispatch:
         changed = [name for name, lane in self._lanes.items() if name in wanted and wanted[name] != lane.settings]
         for name in changed:
             self._lanes[name].change(wanted[name])
+        self._fresh.update(changed)
         now = self._clock.now()
 
         def sort(connection: Connection) -> None:
             outbox.requeue(connection, self._boot, wanted, now)
-            outbox.retry_now(connection, changed, now)
+            outbox.retry_now(connection, self._fresh, now)
 
         await self._store.write(sort, essential=True)
+        self._fresh.clear()
         for name in self._lanes.keys() - wanted:
             self._lanes.pop(name).stop(leaving=True)
         for name in wanted.keys() - self._lanes:

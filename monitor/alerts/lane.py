@@ -34,6 +34,7 @@ REPEAT_SECONDS = 60.0  # a forgetful receiver is told again this often
 REPEATS_AT_ONCE = 32
 SHORTEST_PAUSE = 0.05
 IDLE_SECONDS = 5.0  # a lane looks at the outbox at least this often
+TURN_SECONDS = 1.0  # a turn may take so long
 LOOK_SECONDS = 20.0  # and this often at who else must be told, and who reminded: a minute of failing and this are below 90 s
 STORE_RETRY_SECONDS = 1.0
 LEAVE_ALONE = frozenset({"429", "503"})  # answers whose Retry-After means all messages, not only the one
@@ -103,7 +104,7 @@ class Lane:
     @property
     def stuck(self) -> float:
         """Seconds for which the lane has been late with its next turn: 0 while it waits, for its time or for a slow receiver."""
-        return 0.0 if self._stopping.is_set() else max(0.0, time.monotonic() - self._turn_by)
+        return 0.0 if self._stopping.is_set() else max(0.0, time.monotonic() - self._turn_by - TURN_SECONDS)
 
     async def run(self) -> None:
         """Deliver until told to stop."""

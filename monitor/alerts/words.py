@@ -212,7 +212,8 @@ def _mend(cause: str) -> str:
     receiver = cause.removeprefix(f"{OURS}receiver:")
     if receiver != cause:
         return f"mend its settings or its network, then try it: `tillwatch test-alert {line(receiver, 64)}`"
-    return "look at the log of Tillwatch on its host, and at the disk there"
+    disk = cause.removeprefix(OURS) in {"store", "disk", "repaired"}
+    return f"look at the log of Tillwatch on its host{', and at the disk there' if disk else ''}"
 
 
 def _meaning(down: Sequence[Member]) -> str:

@@ -50,6 +50,14 @@ REGRESSION = make_incident(
 )
 
 
+FAULT = make_incident(
+    kind="monitor_fault", cause="self:store", urgency="page", members=(), said="Tillwatch cannot write to its database (the disk is full)."
+)
+NEWS = make_incident(
+    "notice-1", kind="update", cause="update", update="01update", version="2.0", urgency="ticket", members=(), said="Update 2.0 has started"
+)
+
+
 def page(incident: Incident, facts: Facts = FACTS, *, after: float = 60.0, **delivery: Any) -> Page:
     return compose(incident, facts, Delivery(**delivery), NIGHT + after)
 
@@ -103,6 +111,23 @@ def page(incident: Incident, facts: Facts = FACTS, *, after: float = 60.0, **del
                 "Tillwatch cannot measure *pay* since 02:14 (the run did not end by itself and was stopped by the scheduler): "
                 "this says nothing about the shop itself"
             ),
+        ),
+        (FAULT, FACTS, "Tillwatch cannot write to its database (the disk is full)"),
+        (
+            replace(FAULT, resolved=NIGHT + 720),
+            FACTS,
+            "Over: what was told as “Tillwatch cannot write to its database (the disk is full)” went on from 02:14 to 02:26, lasted 12 min",
+        ),
+        (NEWS, FACTS, "Update 2.0 has started"),
+        (
+            make_incident(cause="storm", members=(make_member("home", critical=False), make_member("pay"), make_member("search", critical=False))),
+            replace(FACTS, means={"pay": "Customers cannot pay."}),
+            "3 probes fail for different reasons since 02:14: first of all *pay* (Customers cannot pay), then *home* and *search*",
+        ),
+        (
+            make_incident(cause="storm", members=(make_member("home", recovered=NIGHT + 60), make_member("pay"))),
+            FACTS,
+            "Customers cannot use *pay* since 02:14: it failed 4 of 4; the server refused the connection",
         ),
         (make_incident(resolved=NIGHT + 720, resolution="recovered"), FACTS, "Over: *pay* failed from 02:14 to 02:26, lasted 12 min"),
         (
@@ -170,11 +195,48 @@ def test_the_culprit_is_no_surer_than_what_is_known(incident: Incident, update: 
         (make_incident(escalation=1), "it is worse than what was told before: 4 of 4 runs failed and the failing lasted 60 s"),
         (REGRESSION, "*pay* success: evidence 10^3.1 against threshold 10^1.5"),
         (make_incident(kind="monitor_fault"), "4 of 4 runs could not be measured, for 60 s"),
+        (FAULT, "what is wrong with Tillwatch itself, somebody has to mend"),
+        (NEWS, "this receiver wants to hear of every update"),
         (make_incident(resolved=NIGHT + 90, resolution="recovered"), "the end of what was sent is always sent (recovered)"),
     ],
 )
 def test_why_it_was_sent(incident: Incident, expected: str) -> None:
     assert page(incident).why == expected
+
+
+def test_why_it_was_sent_again_or_to_somebody_else() -> None:
+    instead = {"instead_of": "oncall", "unreached": NIGHT + 120}
+    assert page(make_incident(), after=14_400, reminder=True).why == "still wrong after 4 h, and nobody acknowledged it"
+    assert page(make_incident(), after=300, **instead).why == (
+        "instead of oncall, which could not be reached since 02:16; 4 of 4 runs failed and the failing lasted 60 s"
+    )
+    assert page(make_incident(), instead_of="oncall").why.startswith("instead of oncall, which could not be reached; ")
+
+
+def test_news_is_no_alarm() -> None:
+    told = page(NEWS, replace(FACTS, update=UPDATE))
+    assert told.title == "[update] example-shop: Update 2.0 has started"
+    assert (told.link, told.culprit, told.first) == ("", "", "")
+    assert told.text().splitlines()[:4] == [
+        "Update 2.0 has started.", "", "update · example-shop (production) · 02:14",
+        "Update: 2.0 (payment 3.1, theme), phase all https://till.example/updates/01update",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cause", "first"),
+    [
+        ("self:store", "look at the log of Tillwatch on its host, and at the disk there"),
+        ("self:clock", "look at the log of Tillwatch on its host"),
+        ("self:receiver:oncall", "mend its settings or its network, then try it: `tillwatch test-alert oncall`"),
+    ],
+)
+def test_a_fault_of_ours_says_what_to_do(cause: str, first: str) -> None:
+    assert page(replace(FAULT, cause=cause)).first == first
+
+
+def test_a_page_knows_the_installation() -> None:
+    assert page(make_incident(), replace(FACTS, install="01install")).install == "01install"
 
 
 def test_evidence_is_guilty_signals_first_and_scrubbed() -> None:
