@@ -219,3 +219,9 @@ def test_everything_is_caught_at_the_doors_only() -> None:
             if (isinstance(node, ast.ExceptHandler) and catches_all(node) and not lets_fly(node)) or suppresses_all(node):
                 found.add((str(path.relative_to(ROOT)), function))
     assert found == DOORS.keys()
+
+
+def test_the_design_names_the_same_floors() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    told = text.split("```text\ncli\n", 1)[1].split("```", 1)[0].splitlines()
+    assert told == [" · ".join(name.removeprefix("monitor.") for name in floor) for floor in FLOORS[2:]]

@@ -29,7 +29,10 @@ from monitor.incidents import Incident
 from monitor.judge.explain import SignalRuling
 from monitor.judge.ruling import REASONS as RULINGS
 from monitor.updates import Update
+from monitor.web import openapi
 from monitor.web.api import Api
+from monitor.web.operate import Operate
+from monitor.web.probe import OnDemand
 from monitor.web.problems import _TITLES
 from probes.fields import Secret, Table, parse_duration, parse_size
 from probes.reasons import REASONS, outcome
@@ -273,10 +276,11 @@ def test_every_exit_code_is_documented() -> None:
 
 def routes() -> set[str]:
     nothing = cast("Any", None)
-    api = Api(store=nothing, exporter=nothing, operations=nothing, tokens=nothing, clock=nothing, status=nothing, targets=nothing, shop="",
-              open_reads=True)
+    api = Api(store=nothing, exporter=nothing, operations=nothing, guard=nothing, clock=nothing, status=nothing, targets=nothing, shop="",
+              reload=nothing)
+    operate = Operate(casebook=nothing, silences=nothing, store=nothing, guard=nothing, clock=nothing)
     found = set()
-    for route in api.routes():
+    for route in (*api.routes(), *operate.routes(), *OnDemand(nothing, nothing, nothing).routes(), *openapi.routes()):
         choice = re.search(r"\{\w+:([\w|]+)\}", route.path)
         paths = [route.path.replace(choice[0], word) for word in choice[1].split("|")] if choice else [route.path]
         found |= {f"{route.method} {path}" for path in paths}

@@ -24,7 +24,8 @@ def ailing(connection: sqlite3.Connection, now: float) -> dict[str, Ailing]:
     """Receivers that refuse a page of an incident that is open, or could not be told of one for five minutes."""
     rows = connection.execute(
         f"""
-        SELECT receiver, min(first_attempt), last_error, total(minimal = {REFUSED}) > 0, count(*)
+        SELECT receiver, min(first_attempt), last_error, total(minimal = {REFUSED}) > 0,
+               CAST(total(json_extract(incident.facts, '$.urgency') = 'page') AS INTEGER)
         FROM outbox JOIN incident ON incident.id = outbox.incident
         WHERE outbox.kind = 'firing' AND state IN ('queued', 'inflight') AND resolved IS NULL AND last_code <> ''
         AND (minimal = {REFUSED} OR first_attempt <= ?) GROUP BY receiver""",  # noqa: S608 - a number of ours
