@@ -25,7 +25,7 @@ _UPDATES = "SELECT id FROM shop_update ORDER BY started DESC LIMIT"
 _RECENT = {
     "incident": f"id IN ({_INCIDENTS})",
     "incident_step": f"incident IN ({_INCIDENTS}) OR id = (SELECT max(id) FROM incident_step)",  # noqa: S608 - our own words
-    "outbox": f"state IN ('queued', 'inflight') OR incident IN ({_INCIDENTS})",
+    "outbox": f"state IN ('queued', 'inflight', 'parked') OR incident IN ({_INCIDENTS})",
     "flip": "id > (SELECT max(id) FROM flip) - 5000",
     "shop_update": f"id IN ({_UPDATES} 100) OR id IN (SELECT update_id FROM incident WHERE resolved IS NULL)",  # noqa: S608
     "update_act": f"update_id IN ({_UPDATES} 100) OR id = (SELECT max(id) FROM update_act)",  # noqa: S608

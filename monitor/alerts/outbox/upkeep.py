@@ -17,7 +17,7 @@ class Ailing:
     since: float
     reason: str
     refused: bool  # even the least that helps is refused for good: nothing but a person will mend it
-    pages: int  # how many wait
+    pages: int  # how many wait; tickets are not counted
 
 
 def ailing(connection: sqlite3.Connection, now: float) -> dict[str, Ailing]:
