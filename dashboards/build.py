@@ -13,6 +13,9 @@ SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 ONE = 'shop="$shop"'
 PICKED = 'shop="$shop",probe=~"$probe"'
 RUNS = "tillwatch_probe_runs_total"
+GOOD = (f'sum by (probe, device, cohort) (increase({RUNS}{{{PICKED},outcome="ok"}}[$__rate_interval])) '
+        f'/ sum by (probe, device, cohort) (increase({RUNS}{{{PICKED},outcome=~"ok|failed"}}[$__rate_interval]))')
+TARGET = "{{probe}} {{device}} {{cohort}}"       # the legend of a target
 GREEN, YELLOW, RED, BLUE, GREY = "green", "yellow", "red", "blue", "text"
 Json = dict[str, Any]
 
@@ -112,22 +115,20 @@ SHOP = [
          about="Announced downtime, a shadow run, or a silence: their failing pages nobody."),
     stat("Next certificate expires in", f"min(probe_ssl_earliest_cert_expiry{{{ONE}}} - time())", unit="s",
          thresholds=steps((None, RED), (3 * 86400, YELLOW), (14 * 86400, GREEN))),
-    panel("state-timeline", "What worked when", (f"probe_success{{{PICKED}}}", "{{probe}} {{device}} {{cohort}}"), width=24, height=8,
+    panel("state-timeline", "What worked when", (f"probe_success{{{PICKED}}}", TARGET), width=24, height=8,
           mappings=names(UP), about="Gaps: it could not be measured.", options={"showValue": "never", "mergeValues": True}),
     row("How well"),
-    panel("timeseries", "Share of good runs", (
-        f'sum by (probe, device, cohort) (increase({RUNS}{{{PICKED},outcome="ok"}}[$__rate_interval])) '
-        f'/ sum by (probe, device, cohort) (increase({RUNS}{{{PICKED},outcome=~"ok|failed"}}[$__rate_interval]))',
-        "{{probe}} {{device}} {{cohort}}"), unit="percentunit", field={"min": 0, "max": 1}, about="Runs that could not be measured are left out."),
+    panel("timeseries", "Share of good runs", (GOOD, TARGET), unit="percentunit", field={"min": 0, "max": 1},
+          about="Runs that could not be measured are left out."),
     panel("timeseries", "Failed runs by reason", (f"sum by (reason) (increase(tillwatch_probe_failures_total{{{PICKED}}}[$__rate_interval]))",
                                                   "{{reason}}"), custom={"drawStyle": "bars", "fillOpacity": 60, "stacking": {"mode": "normal"}}),
     panel("timeseries", "Duration, median", (quantile(0.5, "probe_all_duration_seconds", "probe, device, cohort", PICKED),
-                                             "{{probe}} {{device}} {{cohort}}"), unit="s"),
+                                             TARGET), unit="s"),
     panel("timeseries", "Duration, 95th percentile", (quantile(0.95, "probe_all_duration_seconds", "probe, device, cohort", PICKED),
-                                                      "{{probe}} {{device}} {{cohort}}"), unit="s"),
+                                                      TARGET), unit="s"),
     panel("timeseries", "Where the time goes", (f"avg by (phase) (probe_http_duration_seconds{{{PICKED}}})", "{{phase}}"), unit="s",
           custom={"fillOpacity": 40, "stacking": {"mode": "normal"}}, about="Mean of the picked probes' newest runs."),
-    panel("timeseries", "Newest run", (f"probe_duration_seconds{{{PICKED}}}", "{{probe}} {{device}} {{cohort}}"), unit="s"),
+    panel("timeseries", "Newest run", (f"probe_duration_seconds{{{PICKED}}}", TARGET), unit="s"),
     row("What answers"),
     panel("table", "Answers", (f"probe_http_status_code{{{PICKED}}}", ""), instant=True, width=8,
           about="Status code of the newest measured run."),
@@ -147,28 +148,25 @@ UPDATE = [
     stat("Since its start", age("tillwatch_update_start_timestamp_seconds"), unit="s", thresholds=steps((None, GREY))),
     stat("Since its end", f"({age('tillwatch_update_end_timestamp_seconds')}) or vector(-1)", unit="s", thresholds=steps((None, GREY)),
          mappings=names({"-1": ("not finished", GREY)})),
-    panel("timeseries", "Evidence against it", (f"tillwatch_signal_evidence_log10{{{PICKED}}}", "{{probe}} {{device}} {{cohort}} {{signal}}"), width=24,
+    panel("timeseries", "Evidence against it", (f"tillwatch_signal_evidence_log10{{{PICKED}}}", f"{TARGET} {{{{signal}}}}"), width=24,
           about=EVIDENCE, thresholds=steps((None, GREEN), (2, RED)), custom={"thresholdsStyle": {"mode": "dashed"}}),
     row("Before and after"),
     panel("bargauge", "Change, with its 95 % interval", (
-        f"tillwatch_signal_change_ratio{{{PICKED}}}", "{{probe}} {{device}} {{cohort}} {{signal}} {{bound}}"), instant=True, unit="percentunit",
+        f"tillwatch_signal_change_ratio{{{PICKED}}}", f"{TARGET} {{{{signal}}}} {{{{bound}}}}"), instant=True, unit="percentunit",
         about="After divided by before. 100 % is no change. For success: shares of good runs; for duration: times.",
         options={"orientation": "horizontal", "displayMode": "basic", "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}}),
     panel("timeseries", "Change as it was estimated", (
-        f'tillwatch_signal_change_ratio{{{PICKED},bound="estimate"}}', "{{probe}} {{device}} {{cohort}} {{signal}}"), unit="percentunit"),
+        f'tillwatch_signal_change_ratio{{{PICKED},bound="estimate"}}', f"{TARGET} {{{{signal}}}}"), unit="percentunit"),
     panel("timeseries", "Duration, median", (quantile(0.5, "probe_all_duration_seconds", "probe, device, cohort", PICKED),
-                                             "{{probe}} {{device}} {{cohort}}"), unit="s"),
-    panel("timeseries", "Share of good runs", (
-        f'sum by (probe, device, cohort) (increase({RUNS}{{{PICKED},outcome="ok"}}[$__rate_interval])) '
-        f'/ sum by (probe, device, cohort) (increase({RUNS}{{{PICKED},outcome=~"ok|failed"}}[$__rate_interval]))',
-        "{{probe}} {{device}} {{cohort}}"), unit="percentunit", field={"min": 0, "max": 1}),
+                                             TARGET), unit="s"),
+    panel("timeseries", "Share of good runs", (GOOD, TARGET), unit="percentunit", field={"min": 0, "max": 1}),
     row("Around it"),
     panel("timeseries", "Failed runs by reason", (f"sum by (reason) (increase(tillwatch_probe_failures_total{{{PICKED}}}[$__rate_interval]))",
                                                   "{{reason}}"), width=8, custom={"drawStyle": "bars", "fillOpacity": 60}),
     panel("timeseries", "Open incidents", (f"sum by (kind, urgency) (tillwatch_incidents_open{{{ONE}}})", "{{kind}} ({{urgency}})"), width=8,
           custom={"lineInterpolation": "stepAfter"}),
-    panel("timeseries", "Muted and unmeasured", (f"sum(tillwatch_probe_muted{{{ONE}}})", "muted"), (f"sum(tillwatch_probe_broken{{{ONE}}})", "broken"),
-          width=8),
+    panel("timeseries", "Muted and unmeasured", (f"sum(tillwatch_probe_muted{{{ONE}}})", "muted"),
+          (f"sum(tillwatch_probe_broken{{{ONE}}})", "broken"), width=8),
 ]
 
 SELF = [
@@ -177,7 +175,8 @@ SELF = [
     stat("Configuration", f"tillwatch_config_last_reload_successful{{{ONE}}}", mappings=names({"0": ("refused", RED), "1": ("taken", GREEN)}),
          about="Whether the last reload was taken. When it was refused, the one before is still in force."),
     stat("Messages that wait", f"sum(tillwatch_notifications_pending{{{ONE}}})", thresholds=steps((None, GREEN), (1, YELLOW))),
-    stat("Oldest of them", f"max(tillwatch_notification_oldest_seconds{{{ONE}}})", unit="s", thresholds=steps((None, GREEN), (60, YELLOW), (300, RED))),
+    stat("Oldest of them", f"max(tillwatch_notification_oldest_seconds{{{ONE}}})", unit="s",
+         thresholds=steps((None, GREEN), (60, YELLOW), (300, RED))),
     stat("Commits that failed, 1 h", f"increase(tillwatch_store_failures_total{{{ONE}}}[1h])", thresholds=steps((None, GREEN), (1, RED))),
     stat("Cannot be measured", f"sum(tillwatch_probe_broken{{{ONE}}})", thresholds=steps((None, GREEN), (1, YELLOW))),
     row("Messages"),
@@ -191,13 +190,14 @@ SELF = [
     panel("timeseries", "Were they useful?", (f"sum by (feedback) (tillwatch_page_feedback_total{{{ONE}}}) or vector(0)", "{{feedback}}")),
     row("Measuring"),
     panel("timeseries", "Runs", (f"sum by (outcome) (rate({RUNS}{{{ONE}}}[$__rate_interval]))", "{{outcome}}"), unit="ops", width=8),
-    panel("timeseries", "Late starts, 99th percentile", (quantile(0.99, "tillwatch_scheduler_lag_seconds", "kind", ONE), "{{kind}}"), unit="s", width=8),
+    panel("timeseries", "Late starts, 99th percentile",
+          (quantile(0.99, "tillwatch_scheduler_lag_seconds", "kind", ONE), "{{kind}}"), unit="s", width=8),
     panel("timeseries", "Runs that were due too soon", (f"sum by (probe) (increase(tillwatch_scheduler_missed_total{{{ONE}}}[$__rate_interval]))",
                                                         "{{probe}}"), width=8),
     panel("timeseries", "Event loop lag", (
         f"histogram_quantile(0.99, sum by (le) (rate(tillwatch_event_loop_lag_seconds_bucket{{{ONE}}}[$__rate_interval])))", "99th percentile"),
         unit="s", about="Above 0.1 s durations are not judged: give the host more CPU, or fewer probes."),
-    panel("state-timeline", "Cannot be measured", (f"tillwatch_probe_broken{{{ONE}}}", "{{probe}} {{device}} {{cohort}}"),
+    panel("state-timeline", "Cannot be measured", (f"tillwatch_probe_broken{{{ONE}}}", TARGET),
           mappings=names({"0": ("measured", GREEN), "1": ("broken", YELLOW)}), options={"showValue": "never", "mergeValues": True}),
     row("Remembering"),
     panel("timeseries", "Database", (f"tillwatch_store_size_bytes{{{ONE}}}", "size"), unit="bytes", width=8),

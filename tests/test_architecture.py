@@ -58,7 +58,7 @@ FLOORS = (
     ("probes.scrub",),
 )
 EMPTY = {"monitor", "probes", "monitor.alerts"}             # packages that only hold others: nothing is imported from them
-LATE = {"monitor.cli", "monitor.command", "monitor.operate"}                                      # imports own modules late, so that a verb starts fast
+LATE = {"monitor.cli", "monitor.command", "monitor.operate"}   # imports own modules late, so that a verb starts fast
 
 PURE = ("monitor.health", "monitor.jobs", "monitor.notices", "monitor.judge", "monitor.updates", "monitor.incidents",
         "monitor.alerts.page", "monitor.alerts.words",

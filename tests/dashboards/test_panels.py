@@ -1,5 +1,6 @@
 """Every panel's query is taken to a real Prometheus that scraped a real daemon through an update: no error, and no empty answer."""
 
+import asyncio
 import http.server
 import json
 import re
@@ -138,7 +139,6 @@ def ready(url: str) -> None:
 
 async def remember(state: Path) -> None:
     """Runs of half a minute before the start, so that the update has a "before"."""
-    state.mkdir(mode=0o700)
     now = time.time()
     async with Store(state) as store:
         for run in range(PAST, 0, -1):
@@ -173,7 +173,7 @@ def answer(prometheus: str, query: str) -> list[Any]:
 
 
 @pytest.mark.timeout(120)
-async def test_every_panel_shows_something(tmp_path: Path) -> None:
+def test_every_panel_shows_something(tmp_path: Path) -> None:
     daemon, nobody, prometheus = free_port(), free_port(), free_port()
     with ExitStack() as stack:
         inbox, secure = stack.enter_context(Inbox.listening()), stack.enter_context(secure_shop(tmp_path))
@@ -181,7 +181,8 @@ async def test_every_panel_shows_something(tmp_path: Path) -> None:
         config.write_text(CONFIG.format(daemon=daemon, nobody=nobody, secure=secure, inbox=inbox.port, secret=inbox.secret, ca=tmp_path / "ca.pem"))
         config.chmod(0o600)
         (tmp_path / "prometheus.yml").write_text(SCRAPES.format(daemon=daemon))
-        await remember(tmp_path / "state")
+        (tmp_path / "state").mkdir(mode=0o700)
+        asyncio.run(remember(tmp_path / "state"))
         tillwatch = [sys.executable, "-m", "monitor", "-c", str(config)]
         stack.enter_context(running([*tillwatch, "run"], tmp_path / "daemon.log"))
         ready(f"http://127.0.0.1:{daemon}/-/ready")
