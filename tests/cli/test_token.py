@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor import cli
+from monitor import command
 from monitor.client import USAGE, CommandError
 
 Used = Callable[..., tuple[str, str]]
@@ -28,7 +28,7 @@ def used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Used:
     """The address and the token that a command would use on a host where the daemon keeps a token."""
     seen: list[tuple[str, str]] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "Client", lambda url, token, *_: seen.append((url, token)))
+    monkeypatch.setattr(command, "Client", lambda url, token, *_: seen.append((url, token)))
     for name in ("TILLWATCH_URL", "TILLWATCH_CONFIG", "TILLWATCH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 
@@ -40,7 +40,7 @@ def used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Used:
         if not config:
             (tmp_path / "config.toml").unlink()
         monkeypatch.setenv("TILLWATCH_TOKEN", token)
-        cli.Context(None, url).client()
+        command.Context(None, url).client()
         return seen.pop()
     return use
 
