@@ -87,7 +87,7 @@ class Casebook:
     def release(self) -> None:
         """Page what was held back and is still wrong."""
         now = self._clock.now()
-        held = [i for i in self._open.values() if not i.told and not self.muted(i, now)]
+        held = [i for i in self._open.values() if not (i.told or i.acked_by or self.muted(i, now))]
         if held:
             self.apply([Transition("firing", incident) for incident in held], detail="no longer muted")
 
@@ -111,7 +111,7 @@ class Casebook:
     def _entered(self, transition: Transition, now: float) -> Transition:
         """As it is from now on. What was held back is told as soon as somebody joins it whose failing is not."""
         what, incident = transition.what, transition.incident
-        if what == "changed" and incident.open and not incident.told and not self.muted(incident, now):
+        if what == "changed" and incident.open and not (incident.told or incident.acked_by or self.muted(incident, now)):
             what = "firing"
         if what in _TOLD:
             incident = replace(incident, told=not self.muted(incident, now))
@@ -159,7 +159,7 @@ class Casebook:
                 continue
             incident = transition.incident
             log.info("incident", what=transition.what, incident=incident.id,
-                     kind=incident.kind, cause=incident.cause, urgency=incident.urgency,
+                     kind=incident.kind, cause=incident.cause.replace("@", " at "), urgency=incident.urgency,
                      update=incident.update or None, probes=len(incident.members), first=[m.probe for m in incident.members[:5]],
                      muted=not incident.told)
             if transition.what in _TOLD and incident.told:

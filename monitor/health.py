@@ -55,6 +55,7 @@ class Health:
     unmeasured_since: float | None = None
     failed_at: float | None = None         # end of the newest failed run of this stretch
     downs: tuple[float, ...] = ()          # when it went down, within the half hour before it did so last
+    held: bool = False                     # well again, and kept down only because it comes and goes
 
     @property
     def unsettled(self) -> bool:
@@ -105,10 +106,14 @@ def judge(health: Health, rule: Rule, sample: Sample) -> tuple[Health, tuple[Fli
     if failed and not health.down and _confirmed(health, rule, sample):
         downs = (*(at for at in health.downs if sample.ended - at < FLAPPING_SECONDS), sample.ended)[-MOST_DOWNS:]
         return replace(health, down=True, downs=downs), (*flips, _flip(health, sample, State.UP, State.DOWN))
-    if health.fine >= _enough(rule) and _calm(health, sample.ended):
-        flips = (*flips, _flip(health, sample, State.DOWN, State.UP)) if health.down else flips
-        health = replace(health, down=False, failing_since=None, failed_at=None)
-    return health, flips
+    if failed and health.held and _stays(health, rule, sample):
+        return replace(health, held=False), (*flips, _flip(health, sample, State.DOWN, State.DOWN))
+    if health.fine < _enough(rule):
+        return health, flips
+    if not _calm(health, sample.ended):
+        return replace(health, held=True, failing_since=None), flips
+    flips = (*flips, _flip(health, sample, State.DOWN, State.UP)) if health.down else flips
+    return replace(health, down=False, failing_since=None, failed_at=None, held=False), flips
 
 
 def quiet(downs: tuple[float, ...]) -> float:
@@ -116,6 +121,11 @@ def quiet(downs: tuple[float, ...]) -> float:
     twice as long for each further one, at most 10 min. So what comes and goes is one incident and not twenty.
     """
     return min(QUIET_SECONDS * 2.0 ** (len(downs) - 2), MOST_QUIET_SECONDS) if len(downs) > 1 else 0.0
+
+
+def _stays(health: Health, rule: Rule, sample: Sample) -> bool:
+    """What came and went is down for good: it fails for longer than any quiet time."""
+    return _confirmed(health, rule, sample) and sample.ended - (health.failing_since or sample.started) >= MOST_QUIET_SECONDS
 
 
 def _calm(health: Health, now: float) -> bool:

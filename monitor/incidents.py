@@ -12,9 +12,14 @@ What = Literal["firing", "escalated", "changed", "acknowledged", "feedback", "re
 Feedback = Literal["useful", "false"]
 
 PART_OF = "part of incident "      # the resolution of what goes on under another incident
+GONE = "no longer configured"      # the resolution of an incident of which nothing is watched any more
+REMOVED = "removed"                # the reason of the flip of a target that is no longer configured
 OURS = "self:"                     # begins the cause of a fault that Tillwatch finds in itself
 STORM = "storm"                    # the cause of the one incident for all that goes wrong at once
 STORM_OPENED, STORM_SECONDS = 8, 60.0      # so many opened within so long: with two storms and the ends of all of them at most twenty messages
+
+STORY_SECONDS = 900.0              # what begins so long after the newest failing of an incident is a story of its own
+FRESH_SECONDS = 300.0              # a page so young is being read just now: a critical probe that joins needs no other
 
 # One cause shows under several reasons: a dead web server is refused, times out or is reset as it likes.
 _CAUSES = {
@@ -116,12 +121,12 @@ def on_flip(incidents: Sequence[Incident], flip: Flip, context: Context, new_id:
         return _leave(incidents, flip)
     cause, kind = _cause(flip, context)
     member = _member(flip, context)
-    same = _caused(incidents, cause)
+    same = [i for i in _caused(incidents, cause) if kind == "monitor_fault" or flip.old is State.DOWN or _under_way(i, flip.at)]
     if not same and kind == "outage" and context.suspect and context.watched:
-        same = _of(incidents, context.suspect.id)    # one incident per update, whatever goes wrong while it is under way
+        same = _of(incidents, context.suspect.id)[:1]      # one incident per update, whatever goes wrong while it is under way
     if not same and kind == "outage" and context.storm:
-        cause, same = STORM, _caused(incidents, STORM)
-    return [_joined(same[0], member) if same else Transition("firing", _opened(flip, kind, cause, member, context, new_id()))]
+        cause, same = STORM, [i for i in _caused(incidents, STORM) if _under_way(i, flip.at)]
+    return [_joined(same[-1], member, flip) if same else Transition("firing", _opened(flip, kind, cause, member, context, new_id()))]
 
 
 def on_regression(incidents: Sequence[Incident], update: Update, urgency: Urgency, now: float, new_id: Callable[[], str]) -> list[Transition]:
@@ -134,6 +139,13 @@ def on_regression(incidents: Sequence[Incident], update: Update, urgency: Urgenc
         began=update.segments[-1] if update.segments else update.started, update=update.id, version=update.version, ruling=update.ruling,
     )
     return [Transition("firing", incident)]
+
+
+def on_ruling(incidents: Iterable[Incident], update: Update, urgency: Urgency) -> list[Transition]:
+    """What a newer ruling does to the regression's incident: it may name more than was told, or what is worth more."""
+    ours = (i for i in incidents if i.open and i.kind == "regression" and i.update == update.id)
+    return [_blamed(i, i, update, urgency) for i in ours
+            if _guilty(update.ruling) - _guilty(i.ruling) or (urgency == "page" and i.urgency == "ticket")]
 
 
 def on_recovery(incidents: Sequence[Incident], update: Update, why: str, now: float) -> list[Transition]:
@@ -182,8 +194,12 @@ def on_faults(incidents: Iterable[Incident], faults: Mapping[str, Fault], ended:
 
 def concerned(incident: Incident) -> set[str]:
     """Names of the probes that an open incident is about now: those that are still bad, and those that the verdict names as worse."""
-    guilty = {str(s["probe"]) for s in incident.ruling.get("signals", ()) if s.get("guilty")} if incident.kind == "regression" else set()
+    guilty = _guilty(incident.ruling) if incident.kind == "regression" else set()
     return guilty | {m.probe for m in incident.members if m.recovered is None}
+
+
+def _guilty(ruling: Mapping[str, Any]) -> set[str]:
+    return {str(s["probe"]) for s in ruling.get("signals", ()) if s.get("guilty")}
 
 
 def _cause(flip: Flip, context: Context) -> tuple[str, Kind]:
@@ -195,6 +211,11 @@ def _cause(flip: Flip, context: Context) -> tuple[str, Kind]:
 
 def _caused(incidents: Iterable[Incident], cause: str) -> list[Incident]:
     return [incident for incident in incidents if incident.open and incident.cause == cause]
+
+
+def _under_way(incident: Incident, now: float) -> bool:
+    """Is what fails now still of the same story? What nobody has mended for long must not swallow the next outage."""
+    return not incident.told or now - max(m.since for m in incident.members) < STORY_SECONDS
 
 
 def _of(incidents: Iterable[Incident], update: str) -> list[Incident]:
@@ -218,13 +239,17 @@ def _opened(flip: Flip, kind: Kind, cause: str, member: Member, context: Context
     )
 
 
-def _joined(incident: Incident, member: Member) -> Transition:
-    """With another member. Worse than a ticket, or than what was acknowledged (a first critical probe), is a new page."""
+def _joined(incident: Incident, member: Member, flip: Flip) -> Transition:
+    """With another member, or one that is down for good after coming and going. Worse than what was told or acknowledged is a new page:
+    page instead of ticket, a critical probe where none was down, unless the page is a few minutes old and nobody has taken it.
+    """
     others = tuple(m for m in incident.members if _target(m) != _target(member))
     pages = incident.urgency == "ticket" and member.urgency == "page" and incident.kind != "monitor_fault"
-    critical = member.critical and incident.acked_at is not None and not any(m.critical for m in incident.members)
+    news = incident.acked_at is not None or flip.at - incident.opened >= FRESH_SECONDS
+    critical = member.critical and news and not _critical(others)
+    stays = flip.old is State.DOWN and incident.acked_at is not None
     incident = replace(incident, members=(*others, member), urgency="page" if pages else incident.urgency)
-    return _worse(incident) if pages or critical else Transition("changed", incident)
+    return _worse(incident) if pages or critical or stays else Transition("changed", incident)
 
 
 def _merged(incidents: Sequence[Incident]) -> Incident:
@@ -240,7 +265,7 @@ def _blamed(merged: Incident, told: Incident, update: Update, urgency: Urgency) 
     incident = replace(merged, kind="regression", cause=f"update:{update.id}", ruling=update.ruling,
                        urgency="page" if urgency == "page" else merged.urgency)
     pages = told.urgency == "ticket" and incident.urgency == "page"
-    critical = told.acked_at is not None and any(m.critical for m in incident.members) and not any(m.critical for m in told.members)
+    critical = told.acked_at is not None and _critical(incident.members) and not _critical(told.members)
     return _worse(incident) if pages or critical else Transition("changed", incident)
 
 
@@ -263,8 +288,13 @@ def _leave(incidents: Sequence[Incident], flip: Flip) -> list[Transition]:
         if incident.kind == "regression" or _down(members):
             out.append(Transition("changed", replace(incident, members=members)))
         else:
-            out.append(Transition("resolved", replace(incident, members=members, resolved=flip.at, resolution="recovered")))
+            why = GONE if flip.reason == REMOVED else "recovered"
+            out.append(Transition("resolved", replace(incident, members=members, resolved=flip.at, resolution=why)))
     return out
+
+
+def _critical(members: Iterable[Member]) -> bool:
+    return any(m.critical and m.recovered is None for m in members)
 
 
 def _down(members: Iterable[Member]) -> bool:

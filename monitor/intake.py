@@ -9,7 +9,7 @@ from monitor.casebook import Casebook
 from monitor.clock import Clock, new_id
 from monitor.exporter import Exporter
 from monitor.health import Flip, Health, Rule, State, Target, judge
-from monitor.incidents import Context, on_flip, storming
+from monitor.incidents import REMOVED, Context, on_flip, storming
 from monitor.store import Store
 from monitor.updates import Update
 from probes.sample import Outcome, Sample, Trigger
@@ -80,7 +80,7 @@ class Intake:
             state = State.MEASURED if incident.kind == "monitor_fault" else State.UP
             gone = {(m.probe, m.device, m.cohort) for m in incident.members if m.recovered is None} - self._targets.keys()
             for probe, device, cohort in sorted(gone):
-                flip = Flip(probe, device, cohort, State.DOWN, state, "removed", now, now)
+                flip = Flip(probe, device, cohort, State.DOWN, state, REMOVED, now, now)
                 self._casebook.apply(on_flip(self._casebook.open, flip, Context(), lambda: new_id(now)), detail="no longer configured")
 
     def down(self) -> set[Target]:

@@ -16,7 +16,7 @@ from monitor.casebook import Casebook
 from monitor.clock import Clock, day, new_id
 from monitor.exporter import Exporter
 from monitor.health import Target, Urgency
-from monitor.incidents import on_recovery, on_regression
+from monitor.incidents import on_recovery, on_regression, on_ruling
 from monitor.judge.baseline import Baseline
 from monitor.store import Store, StoreError, records, samples
 from monitor.under_watch import PAGE, UnderWatch, named_guilty
@@ -85,10 +85,14 @@ class Watch:
         self.silenced: Callable[[float], Iterable[Target]] = lambda _now: ()
         self.tell: Tell = lambda _connection, _update, _act, _by: None      # in the transaction of an update's step
 
+    async def know(self) -> None:
+        """Know of the stored updates: enough to say what is muted, and to whom an outage may belong, before `load` has built them."""
+        self._known = await self._store.read(records.updates)
+
     async def load(self) -> None:
         """Take up the updates that were under way when the daemon last stopped."""
+        await self.know()
         self._cursor = await self._store.read(samples.newest_id)
-        self._known = await self._store.read(records.updates)
         lingering = {i.update for i in self._casebook.open if i.kind == "regression"}
         for update in await self._store.read(lambda c: records.watched_updates(c, lingering)):
             stored = await self._store.read(lambda c, id_=update.id: records.baselines(c, id_))  # type: ignore[misc]
@@ -273,6 +277,8 @@ class Watch:
             return
         watched.update = update
         self._exporter.update(update)
+        if update.regressed and (worse := on_ruling(self._casebook.open, update, self._urgency(update))):
+            self._casebook.apply(worse)
         if now - watched.told_at >= TELL_SECONDS:
             watched.told_at = now
             self._casebook.apply([], also=lambda c: records.save_update(c, update))
@@ -353,7 +359,8 @@ class Watch:
             expires=now + self._settings.expire_after + request.expect_downtime)
 
     def _under_way(self) -> Update | None:
-        return next((w.update for w in self._open.values() if w.update.status is Status.OPEN), None)
+        unbuilt = (update for update in self._known if update.id not in self._open)
+        return next((update for update in (*(w.update for w in self._open.values()), *unbuilt) if update.status is Status.OPEN), None)
 
     def _remember(self, update: Update) -> None:
         self._known = [update, *(u for u in self._known if u.id != update.id)]

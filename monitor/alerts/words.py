@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from monitor.clock import clock_time, span
-from monitor.incidents import OURS, PART_OF, STORM, Incident, Member
+from monitor.incidents import GONE, OURS, PART_OF, STORM, Incident, Member
 from monitor.updates import Changed, Status, Update
 from probes.reasons import REASONS
 from probes.scrub import scrub
@@ -234,6 +234,8 @@ def _over(incident: Incident, now: float, *, missed: bool) -> str:
         return f"Over: what was told as “{line(incident.said, 300).rstrip('. ')}” went on {times}, {lasted}"
     if incident.kind == "monitor_fault":
         return f"Over: Tillwatch can measure {_names(incident.members)} again, which it could not {times}, {lasted}"
+    if incident.resolution == GONE:
+        return f"Not watched any more: {_names(incident.members)} failed since {moment(incident.began, now)}, and is not in the configuration now"
     if incident.kind == "regression":
         return f"Over: the shop is as it was before {_update_name(incident, start=False)}, which made it worse {times}, {lasted}"
     if missed:

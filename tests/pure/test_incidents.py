@@ -21,6 +21,7 @@ from monitor.incidents import (
     on_flip,
     on_recovery,
     on_regression,
+    on_ruling,
     rated,
     storming,
 )
@@ -511,3 +512,79 @@ def test_there_is_never_more_than_one_open_incident_per_cause_and_none_without_a
         bad = {(p, a) for (p, a), s in states.items() if s in {State.DOWN, State.BROKEN}}
         shown = {(m.probe, "measuring" if i.kind == "monitor_fault" else "shop") for i in book.open for m in i.members if m.recovered is None}
         assert shown == bad
+
+
+# ---- what is open for long
+
+
+def told(book):
+    book.all = {id_: replace(i, told=True) for id_, i in book.all.items()}
+
+
+def test_what_nobody_mends_does_not_swallow_the_next_outage(book):
+    book.flip("blog", at=100.0)
+    told(book)
+    book.flip("home", at=9100.0)
+    book.flip("pay", at=9105.0, context=replace(SHOP, critical=True))
+    assert book.steps == ["firing", "firing", "changed"]
+    assert [[m.probe for m in i.members] for i in book.open] == [["blog"], ["home", "pay"]]
+    book.flip("home", State.UP, at=9300.0)
+    book.flip("pay", State.UP, at=9300.0)
+    assert [m.probe for m in book.only.members] == ["blog"]
+
+
+def test_what_was_not_told_yet_takes_in_what_comes_later(book):
+    book.flip("blog", at=100.0)
+    book.flip("home", at=9100.0)
+    assert book.steps == ["firing", "changed"]
+
+
+def test_a_critical_probe_that_joins_a_page_of_some_minutes_ago_is_a_new_page_without_any_acknowledgement(book):
+    book.flip("blog", at=100.0)
+    told(book)
+    book.flip("home", at=390.0, context=replace(SHOP, critical=True))
+    assert book.steps == ["firing", "changed"]
+    book.flip("home", State.UP, at=400.0)
+    book.flip("pay", at=410.0, context=replace(SHOP, critical=True))
+    assert book.steps == ["firing", "changed", "changed", "escalated"]
+
+
+def test_a_critical_probe_that_has_recovered_does_not_stand_for_the_next(book):
+    critical = replace(SHOP, critical=True)
+    book.flip("home", at=100.0)
+    book.flip("checkout", at=100.0, context=critical)
+    book.flip("checkout", State.UP, at=200.0)
+    book.do([acknowledged(book.only, "ann", 210.0)])
+    book.flip("checkout", at=220.0, context=critical)
+    assert book.steps[-1] == "escalated"
+
+
+def test_what_came_and_went_and_is_down_for_good_pages_whoever_acknowledged_the_coming_and_going(book):
+    book.flip("home", at=100.0)
+    again = replace(flip("home", at=5000.0), old=State.DOWN)
+    assert [t.what for t in on_flip(book.open, again, SHOP, book.id)] == ["changed"]
+    book.do([acknowledged(book.only, "ann", 210.0)])
+    assert [t.what for t in on_flip(book.open, again, SHOP, book.id)] == ["escalated"]
+
+
+def ruling(*guilty):
+    return {"signals": [{"probe": probe, "signal": "duration", "guilty": True} for probe in guilty]}
+
+
+def test_a_regression_that_names_more_is_changed_and_one_that_is_worth_more_is_paged(book):
+    slow = replace(UPDATE, ruling=ruling("blog"))
+    book.do(on_regression(book.open, slow, "ticket", 120.0, book.id))
+    assert on_ruling(book.open, slow, "ticket") == []
+    wider = replace(UPDATE, ruling=ruling("blog", "search"))
+    book.do(on_ruling(book.open, wider, "ticket"))
+    book.do(on_ruling(book.open, replace(UPDATE, ruling=ruling("blog", "search", "pay")), "page"))
+    assert book.steps == ["firing", "changed", "escalated"]
+    assert (book.only.urgency, concerned(book.only)) == ("page", {"blog", "search", "pay"})
+    assert on_ruling(book.open, replace(UPDATE, ruling=ruling("pay")), "page") == []
+
+
+def test_a_probe_that_is_taken_out_of_the_configuration_has_not_recovered(book):
+    book.flip("home", at=100.0)
+    book.flip("home", State.UP, "removed", at=200.0)
+    ended, = book.all.values()
+    assert ended.resolution == "no longer configured"

@@ -8,7 +8,7 @@ from monitor.alerts import outbox
 from monitor.alerts.delivery import DeliveryError
 from monitor.alerts.outbox import Ailing
 from monitor.health import Flip, State
-from monitor.incidents import Context, Fault, on_flip
+from monitor.incidents import Context, Fault, acknowledged, on_flip
 from monitor.selfwatch import Facts, SelfWatch, Views, faults, looked
 from monitor.store import records
 
@@ -28,6 +28,14 @@ async def test_a_silenced_outage_is_recorded_and_told_when_the_silence_ends(stag
     assert (stage.paged, await stage.outbox()) == (["outage"], [("firing", "outage")])
     steps = await stage.store.read(lambda c: records.incident_steps(c, incident.id))
     assert [(s["what"], s["detail"]) for s in steps] == [("firing", ""), ("firing", "no longer muted")]
+
+
+async def test_what_somebody_took_while_it_was_silenced_pages_nobody_later(stage: Stage) -> None:
+    await silence(stage, "pay", seconds=600)
+    await stage.live(4, failing=["pay"])
+    stage.casebook.apply([acknowledged(stage.casebook.open[0], "ann", stage.clock.now())], by="ann")
+    await stage.live(20, failing=["pay"])
+    assert (stage.paged, await stage.outbox()) == ([], [])
 
 
 async def test_what_is_over_before_the_silence_ends_is_never_told(stage: Stage) -> None:
