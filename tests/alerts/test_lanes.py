@@ -371,11 +371,12 @@ async def test_a_change_loses_nothing_and_repeats_nothing(store: Store, clock: M
         await teller(store, clock, [stays, new])("firing", replace(INCIDENT, id="02next"))
         await wait(desk, clock, 400)
         paths = [post.path for post in server.got]
-        assert sorted(paths) == ["/new", "/stays", "/stays"]
+        assert sorted(paths) == ["/new", "/new", "/stays", "/stays"]
         assert await store.read(lambda c: outbox.ailing(c, clock.at)) == {}, "who is gone is not ill"
         await desk.change([stays, new, hook("old", f"{server.url}/old")])
         await desk.settled()
-    assert [post.path for post in server.got][3:] == ["/old"], "what was kept for it goes out when it is back"
+    back = [data["incident"] for data in told(server)[4:]]
+    assert sorted(back) == [INCIDENT.id, "02next"], "what was kept for it goes out when it is back, and what began meanwhile"
 
 
 async def test_new_settings_hold_from_the_next_attempt_which_comes_at_once(store: Store, clock: ManualClock, server: Hook) -> None:

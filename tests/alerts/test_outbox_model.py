@@ -72,7 +72,12 @@ class World:
 
     def take(self) -> None:
         for incident in self.some():
+            before = self.begun(incident)
             self.tell("acknowledged", replace(incident, acked_by="ann", acked_at=self.now))
+            assert self.begun(incident) == before, "somebody is told of what is taken"
+
+    def begun(self, incident: Incident) -> object:
+        return self.connection.execute("SELECT count(*) FROM outbox WHERE incident = ? AND kind = 'firing'", (incident.id,)).fetchone()
 
     def end(self) -> None:
         for incident in self.some():
@@ -102,6 +107,8 @@ class World:
 
     def look(self) -> None:
         for receiver in self.receivers:
+            outbox.catch_up(self.connection, receiver.name, self.receivers, self.held, self.now)
+            assert self.unheard(receiver) == [], "it never heard of it, nor will"
             if receiver.fallback in self.present:
                 outbox.stand_in(self.connection, receiver.name, receiver.fallback, NIGHT, self.held, self.now)
                 assert self.alone() == [], "nobody was told in its place"
@@ -153,8 +160,7 @@ class World:
         while self.under_way:
             self.answer(well=True)
         self.change(whole=True)
-        for incident in list(self.open.values()):  # who came in late hears of what is open with its next change
-            self.tell("changed", incident)
+        self.look()
         while any(count for count, _ in outbox.waiting(self.connection, NAMED, self.now).values()):
             self.now += 400
             for name in NAMED:
@@ -172,6 +178,12 @@ class World:
             AND NOT EXISTS (SELECT 1 FROM outbox AS later WHERE later.receiver = outbox.receiver AND later.incident = outbox.incident
                             AND later.kind = 'firing' AND later.seq > outbox.seq)""").fetchall()
         assert lost == [], "an open incident is neither told nor waits to be told"
+
+    def unheard(self, receiver: ReceiverSettings) -> list[Incident]:
+        """What is open, wanted and not taken, but was never written down for this receiver."""
+        known = "SELECT 1 FROM outbox WHERE receiver = ? AND incident = ? AND kind = 'firing' AND escalation = ?"
+        return [i for i in self.open.values() if receiver.hears(i) and not i.acked_by and i.id not in self.held
+                and not self.connection.execute(known, (receiver.name, i.id, i.escalation)).fetchone()]
 
     def alone(self) -> list[tuple[str, int]]:
         """Pages that could not be delivered for a minute, and that nobody else was told of."""
@@ -211,7 +223,7 @@ def test_nothing_is_lost_and_order_holds(seed: int) -> None:
                 assert heard[-1][0] == "resolved" or state_of(connection, receiver, incident) == "dead", (receiver, incident, heard)
         for incident in world.open.values():
             for receiver in RECEIVERS:
-                if receiver.hears(incident):
+                if receiver.hears(incident) and not incident.acked_by:
                     assert ("firing", incident.escalation) in world.heard[receiver.name, incident.id]
         left = connection.execute("SELECT kind, state FROM outbox WHERE state NOT IN ('done', 'superseded')").fetchall()
         assert {state for _, state in left} <= {"dead"}

@@ -25,6 +25,7 @@ from monitor.doctor import alarms, examine, host, network
 from monitor.doctor.finding import Finding
 from monitor.doctor.network import Reach
 from monitor.store.schema import STEPS, migrate
+from monitor.web.door import MOST_CONNECTIONS
 from probes.clients import Clients
 
 SHOP = '[shop]\nname = "till"\nurl = "{url}"\n[web]\nlisten = "127.0.0.1:{web}"\n'
@@ -218,7 +219,11 @@ def test_a_token_that_others_can_read(tmp_path: Path) -> None:
     assert next(host.token(config)).result == "ok"
     config.daemon.state_dir.mkdir()
     token = config.daemon.state_dir / "token"
-    token.touch(mode=0o600)
+    for held in ("", "short\n", "é" * 20):
+        token.write_text(held)
+        token.chmod(0o600)
+        assert (next(host.token(config)).result, "no token" in next(host.token(config)).says) == ("fault", True)
+    token.write_text("0123456789abcdef\n")
     assert next(host.token(config)).result == "ok"
     token.chmod(0o640)
     assert next(host.token(config)).result == "fault"
@@ -245,6 +250,14 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [f.result for f in host.limits(config)] == ["warning"] * 3
     monkeypatch.undo()
     assert [f.check for f in host.limits(config)] == ["open files", "event loop", "processors"]
+
+
+def test_the_visitors_of_the_web_server_take_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(tmp_path)
+    most = config.daemon.max_concurrency.http + config.daemon.max_concurrency.other + MOST_CONNECTIONS
+    for soft, result in ((most + host.SPARE_FILES, "ok"), (most, "warning")):
+        monkeypatch.setattr(host.resource, "getrlimit", lambda _what, soft=soft: (soft, 1 << 20))
+        assert next(host.limits(config)).result == result
 
 
 @pytest.mark.parametrize(("version", "result"), [

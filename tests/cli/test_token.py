@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from monitor import command
-from monitor.client import USAGE, CommandError
+from monitor.client import USAGE, CommandError, token_for
 
 Used = Callable[..., tuple[str, str]]
 
@@ -21,6 +21,12 @@ name = "home"
 kind = "http"
 url = "https://shop.example/"
 """
+
+
+@pytest.mark.parametrize("held", [b"", b"\xff\xfe garbage", b"two\nlines"])
+def test_what_is_no_token_is_as_if_there_were_none(tmp_path: Path, held: bytes) -> None:
+    (tmp_path / "token").write_bytes(held)
+    assert token_for("http://127.0.0.1:9464", tmp_path) == ""
 
 
 @pytest.fixture

@@ -265,12 +265,21 @@ def test_warnings_are_given_of_what_was_hardly_meant(home):
     assert load(home()).warnings == (
         "there is no [[receiver]]: nobody is told of anything",
         ("daemon.uplink: no address beside the shop can tell whether this monitor itself has lost its network, which will look like an outage of "
-         'the shop: set uplink = ["1.1.1.1:53"]'))
+         'the shop: set uplink = ["1.1.1.1:53", "9.9.9.9:53"]'))
     deaf = '\n[[receiver]]\nname = "am"\nkind = "alertmanager"\npeers = ["http://am.example:9093"]\non = ["update"]\n'
     assert load(home(deaf)).warnings == (
         'no receiver has "outage" in its `on`: nobody is told of an outage',
-        'no receiver has "regression" in its `on`: nobody is told of a regression')
-    assert load(home('\n[daemon]\nuplink = ["1.1.1.1:53"]\n' + deaf.replace('"update"', '"outage", "regression"'))).warnings == ()
+        'no receiver has "regression" in its `on`: nobody is told of a regression',
+        'no receiver has "monitor_fault" in its `on`: nobody is told of probes that cannot be measured',
+        ("daemon.uplink: only one address beside the shop can tell whether this monitor itself has lost its network: when it goes down together "
+         'with the shop, nobody may be told. Set uplink = ["1.1.1.1:53", "9.9.9.9:53"]'))
+    heard = deaf.replace('"update"', '"outage", "regression", "monitor_fault"')
+    assert load(home('\n[daemon]\nuplink = ["1.1.1.1:53"]\n' + heard)).warnings == ()
+
+
+def test_a_certificate_that_is_not_on_this_machine_is_warned_of(home):
+    config = load(home('tls = { ca_file = "ca.pem", cert_file = "client.pem" }\n'))
+    assert 'probe "home": tls.ca_file: cannot be read: No such file or directory' in config.warnings
 
 
 def test_a_shop_on_this_machine_needs_no_witness(written):

@@ -1,7 +1,9 @@
 """Every refused configuration is a file in refused/, with what `tillwatch check-config` says of it beside it."""
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,40 @@ def test_a_file_that_is_not_there_or_cannot_be_read_is_said_by_name(tillwatch, t
         answer = tillwatch("-c", path, "check-config")
         assert (answer.code, answer.out) == (2, "")
         assert f"{path}: cannot be read: {why}" in answer.err
+
+
+HOOK = '\n[[receiver]]\nname = "hook"\nkind = "webhook"\nurl = "https://hook.example/"\nsecret = { env = "X" }\nca_file = "garbage.pem"\n'
+
+
+@pytest.mark.parametrize(("text", "where"), [
+    ('tls = { ca_file = "garbage.pem" }\n', 'config.toml:9: probe "home": tls.ca_file'),
+    ('tls = { ca_file = "pipe" }\n', 'config.toml:9: probe "home": tls.ca_file'),
+    ('tls = { cert_file = "locked.pem" }\n', 'config.toml:9: probe "home": tls.cert_file'),
+    (HOOK, 'config.toml:15: receiver "hook": ca_file')])
+def test_what_is_no_certificate_is_refused(tillwatch, home, tmp_path, text, where):
+    (tmp_path / "garbage.pem").write_text("-----BEGIN CERTIFICATE-----\nnot at all\n")
+    os.mkfifo(tmp_path / "pipe")
+    locked = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=x", "-passout", "pass:1234", "-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run(locked, check=True, capture_output=True, cwd=tmp_path)
+    (tmp_path / "locked.pem").write_bytes((tmp_path / "cert.pem").read_bytes() + (tmp_path / "key.pem").read_bytes())
+    answer = tillwatch("-c", home(text), "check-config")
+    assert answer.code == 2
+    assert f"{where}: the file is no certificate or key in PEM form" in answer.err
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    (b"a=" + b"[" * 100_000, "is nested too deeply"), (b"a=" + b"{a=" * 100_000, "is nested too deeply"),
+    (b"a" + b".a" * 50_000, "is nested too deeply"),
+    (b"a=1" + b"0" * 5000, "too many digits"), (b"a=\0", ":1: is not valid TOML"), (b"#" * 10_000_001, "larger than 10 MB")])
+def test_a_file_that_was_made_to_break_the_reader_is_a_problem_like_any_other(tillwatch, written, data, words):
+    answer = tillwatch("-c", written(data), "check-config")
+    assert (answer.code, answer.out) == (2, "")
+    assert words in answer.err
+
+
+def test_a_pipe_is_not_waited_for(tillwatch, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "cannot be read: it is not a regular file" in tillwatch("-c", tmp_path / "pipe", "check-config").err
 
 
 def test_without_a_file_the_places_that_were_looked_at_are_named(tillwatch, tmp_path, monkeypatch):

@@ -5,14 +5,20 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
 from monitor.alerts.post import open_session
+from monitor.clock import ManualClock
 from monitor.heartbeat import ANSWER_SECONDS, LOOK_SECONDS, Facts, Heartbeat, HeartbeatSettings, Pulse, due, fail_address, health, oldest_unsent
+from monitor.store import Store
 from monitor.store.schema import migrate
+from monitor.wellbeing import Wellbeing
 
 KEY = "5f1c2d5e-secret-ping-key"
 
@@ -82,6 +88,7 @@ async def test_a_healthy_daemon_pings_every_interval_and_says_when_it_last_did()
 STUCK = {
     "the store": lambda s: Facts(commit=s),
     "the outbox": lambda s: Facts(unsent=s + 240.0),
+    "what it measures with": lambda s: Facts(blind=s + 240.0),
     "the scheduler": lambda s: Facts(overdue=s),
     "a full disk": lambda _s: Facts(fault="the disk is full (database or disk is full)"),
 }
@@ -106,7 +113,18 @@ async def test_t15_what_stands_still_ends_the_pings_of_success_within_90_s(what:
         assert first <= 1                                           # a last success may come before it is known
         assert set(after[first:]) == {f"/ping/{KEY}/fail"}
         assert 9 <= len(after) <= 12                                # it goes on being said every minute
-        assert "stands still" in there.heard[-1][1] or "database" in there.heard[-1][1] or "open incident" in there.heard[-1][1]
+        assert any(words in there.heard[-1][1] for words in ("stands still", "database", "open incident", "measure anything for"))
+
+
+async def test_the_heartbeat_hears_for_how_long_nothing_was_measured(tmp_path: Path) -> None:
+    clock, still = ManualClock(), SimpleNamespace(behind=0.0)
+    config = SimpleNamespace(probe=[SimpleNamespace(interval=30.0)])
+    async with Store(tmp_path) as store:
+        for since, seconds in ((None, 0.0), (clock.now() - 400, 400.0), (clock.now() + 5, 0.0)):
+            rooms: Any = (store, still, None, None, None, clock)
+            facts = await Wellbeing(*rooms, blind=lambda since=since: since)._facts(config)         # type: ignore[misc, arg-type]
+            assert facts.blind == seconds
+            assert ("measure" in health(facts)) is (seconds > 300)
 
 
 async def test_news_goes_out_at_once_and_never_more_than_five_pings_a_minute() -> None:

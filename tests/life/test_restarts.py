@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,27 @@ def test_a_hundred_restarts_under_an_open_incident_repeat_no_page_and_invent_non
         assert home.stop()[0] == 0
         assert [m["type"] for m in home.village.messages] == ["incident.firing", "incident.resolved"]
         assert len(set(home.village.ids)) == 2
+
+
+def test_a_restart_in_announced_downtime_pages_nobody(tmp_path: Path) -> None:
+    """The incident changes at the start, before the update is built again: one of its probes is not configured any more."""
+    with house(tmp_path) as home:
+        home.write("".join(home.probe(name) for name in ("home", "basket", "pay")))
+        home.start()
+        until(lambda: home.metric("tillwatch_probe_runs_total", outcome="ok") > 10, 20, "runs")
+        assert home.post("/api/v1/updates", body={"version": "2.0", "expect_downtime": "10m"})[0] == 201
+        home.village.down = True
+        until(lambda: [len(i["members"]) for i in home.get("/api/v1/incidents?open=true")["incidents"]] == [3], 20, "the incident")
+        told = [m["type"] for m in home.village.messages]
+        home.kill()
+        assert home.process is not None
+        home.process.wait()
+        home.write(home.probe("home") + home.probe("basket"))
+        home.start()
+        until(lambda: [e for e in home.events("incident") if e["what"] == "changed" and e["probes"] == 3][-1:] and
+              home.metric("tillwatch_probe_runs_total", outcome="failed") > 10, 20, "runs")
+        time.sleep(1)                                # the lanes have been looking all the while
+        incident, = home.get("/api/v1/incidents?open=true")["incidents"]
+        assert (incident["told"], [m["probe"] for m in incident["members"] if m["recovered"] is None]) == (False, ["home", "basket"])
+        assert [m["type"] for m in home.village.messages] == told
+        assert home.stop()[0] == 0

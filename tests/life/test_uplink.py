@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,40 @@ def test_witnesses_are_forgotten_with_the_configuration() -> None:
     assert (uplink.lost, uplink.since) == (True, ManualClock().now())
     uplink._rule(frozenset({B}))
     assert (uplink.lost, uplink.since) == (False, None)
+
+
+async def test_another_page_that_answers_is_a_witness() -> None:
+    """The shop's payment service is gone together with the only witness, and its pictures are still served: an outage, not our network."""
+    clock = ManualClock()
+    uplink = Uplink([], clock, near={"local"})
+    uplink._witnesses, uplink._resolver = frozenset({A}), Resolver()
+    pictures = [Sample("pictures", Outcome.OK), Sample("pictures", Outcome.FAILED, reason="status")]
+    for answered in pictures:
+        earlier = replace(answered, started=clock.now())
+        uplink.note(FAILED)
+        clock.at += 1.0
+        silent = await uplink._ask(0.0)
+        uplink.note(earlier)                                                     # begun before the doubt: the network may have gone since
+        clock.at += 1.0
+        for deaf in (Sample("local", Outcome.OK), Sample("pictures", Outcome.BROKEN, reason="settings"), FAILED):
+            assert uplink.note(replace(deaf, started=clock.now())) is False
+        uplink._rule(silent)
+        assert uplink.lost
+        assert uplink.note(replace(FAILED, started=clock.now())) is True
+        assert uplink.note(replace(answered, started=clock.now())) is False
+        assert not uplink.lost                                                   # at once
+        assert uplink._doubt.is_set()                                            # and the witnesses are asked again soon
+        assert uplink.witnesses == set()
+        uplink._rule(await uplink._ask(0.0))
+        assert not uplink.lost                                                   # they are still silent, and not believed
+        uplink._witnesses = frozenset({A})
+    clock.at += 1.0
+    silent = await uplink._ask(0.0)
+    clock.at += 1.0
+    uplink.note(replace(pictures[0], started=clock.now()))
+    uplink._rule(silent)
+    assert not uplink.lost                                                       # heard while they were asked
+    await uplink._resolver.close()
 
 
 # ---- two hosts and a cable -------------------------------------------------------------------------------------------

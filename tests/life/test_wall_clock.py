@@ -1,6 +1,7 @@
 """Somebody sets the clock: nothing is late or early for it, nobody is paged, and what goes out has true times."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -97,6 +98,9 @@ def test_a_failing_that_was_stored_under_a_clock_that_was_ahead_began_now_at_the
     ahead, fine = Health(failing_since=now + YEAR, unmeasured_since=None), Health(failing_since=now - 5, unmeasured_since=now - 3)
     assert _not_ahead(ahead, now) == Health(failing_since=now)
     assert _not_ahead(fine, now) is fine
+    again = Health(down=True, failing_since=now - 60, failed_at=now + HOUR, downs=(now - 60, now + HOUR))
+    assert _not_ahead(again, now) == replace(again, failed_at=now, downs=(now - 60,)), "else its end would wait for that time too"
+    assert _not_ahead(replace(again, failed_at=now), now).downs == (now - 60,)
 
 
 def test_a_step_is_seen_once_and_changes_only_what_moments_are_called(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """While the disk cannot be written, what is essential goes on in memory, and all of it is on the disk afterwards."""
 
 import asyncio
+import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,8 @@ from story import begin, claim, deliver, end, flips, sound, states, steps
 from monitor.alerts import outbox
 from monitor.alerts.delivery import Delivered
 from monitor.health import Health
-from monitor.store import Limits, Store, StoreError, records, samples
-from monitor.store.schema import migrate
+from monitor.store import Limits, Store, StoreError, essentials, records, samples, schema
+from monitor.store.schema import STEPS, migrate
 from monitor.store.spare import Spare, fill
 
 PAY = ("pay", "", "")
@@ -116,7 +118,7 @@ async def test_what_is_deleted_on_the_spare_is_deleted_on_the_disk(impatient: St
 
 
 async def test_a_store_left_in_trouble_ends_soon_and_hands_what_it_knows_to_the_next(tmp_path: Path) -> None:
-    async with Store(tmp_path, Limits(busy=0.03, retry=0.05)) as store:
+    async with Store(tmp_path, IMPATIENT) as store:
         await begin(store, "before")
         other = sqlite3.connect(store.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -128,6 +130,92 @@ async def test_a_store_left_in_trouble_ends_soon_and_hands_what_it_knows_to_the_
     async with Store(tmp_path) as store:
         assert "what it lacked was taken from that" in store.repaired
         assert await store.read(states) == [("before", "firing", "queued"), ("during", "firing", "queued")]
+
+
+SILENCE = {"id": "s1", "probes": ("pay",), "starts": NOW, "ends": NOW + 7200, "reason": "", "by": "ann", "ended": None, "ended_by": ""}
+IMPATIENT = Limits(busy=0.03, retry=0.05)
+
+
+@asynccontextmanager
+async def left_in_trouble(folder: Path) -> AsyncIterator[Store]:
+    """A run that ends in order while another program holds the lock: what changed in place meanwhile, no log tells of."""
+    async with Store(folder, IMPATIENT) as store:
+        await store.write(lambda c: records.install_id(c, "ours"))
+        await begin(store, "before")
+    other = sqlite3.connect(store.path, isolation_level=None)
+    async with Store(folder, IMPATIENT) as store:
+        other.execute("BEGIN IMMEDIATE")
+        assert await deliver(store) == ["before"]
+        await store.write(lambda c: records.save_silence(c, SILENCE), essential=True)
+    assert on_disk(store.path, states) == [("before", "firing", "queued")]
+    with closing(other):
+        yield store
+
+
+async def holds_all(store: Store) -> None:
+    assert await store.read(states) == [("before", "firing", "done")]
+    assert await store.read(lambda c: records.silences(c, NOW)) == [SILENCE]
+    assert await deliver(store) == [], "nothing goes out twice"
+
+
+async def test_what_changed_in_place_in_trouble_is_not_undone_by_a_stop_and_a_start(tmp_path: Path) -> None:
+    async with left_in_trouble(tmp_path):
+        pass
+    async with Store(tmp_path) as store:
+        assert "what it lacked was taken from that" in store.repaired
+        await holds_all(store)
+        assert on_disk(store.path, states) == [("before", "firing", "done")]
+        assert not essentials.ahead(tmp_path / essentials.NAME), "a crash from now on must not bring back what is over"
+
+
+async def test_a_start_that_is_still_in_trouble_goes_on_from_the_copy_that_is_ahead(tmp_path: Path) -> None:
+    async with left_in_trouble(tmp_path) as left:
+        async with Store(tmp_path, IMPATIENT) as store:
+            assert store.trouble == "another program holds the database locked"
+            await holds_all(store)
+            await begin(store, "during")
+        assert on_disk(left.path, states) == [("before", "firing", "queued")]
+        assert essentials.ahead(tmp_path / essentials.NAME)
+    async with Store(tmp_path) as store:
+        assert await store.read(states) == [("before", "firing", "done"), ("during", "firing", "queued")]
+        assert on_disk(store.path, sound)
+
+
+async def test_a_crash_after_the_copy_was_taken_does_not_bring_it_back(tmp_path: Path) -> None:
+    async with left_in_trouble(tmp_path):
+        pass
+    async with Store(tmp_path) as store:
+        await store.write(lambda c: records.save_silence(c, SILENCE | {"ended": NOW + 1}))
+        shutil.copytree(tmp_path, crashed := tmp_path / "crashed")
+    async with Store(crashed) as store:
+        assert store.repaired == ""
+        assert await store.read(lambda c: [s["ended"] for s in records.silences(c, NOW)]) == [NOW + 1]
+
+
+async def test_a_copy_that_is_ahead_and_of_an_older_version_is_taken_by_a_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with left_in_trouble(tmp_path):
+        pass
+    monkeypatch.setattr(schema, "STEPS", (*STEPS, "ALTER TABLE silence ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm';"))
+    async with Store(tmp_path) as store:
+        await holds_all(store)
+        assert await store.read(lambda c: c.execute("SELECT mood FROM silence").fetchall()) == [("calm",)]
+
+
+async def test_a_spare_that_did_not_see_the_disk_does_not_call_its_copy_ahead(
+    impatient: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:
+    """It would put its own identifier and its first numbers in the place of those on the disk."""
+    monkeypatch.setattr("monitor.store.writer.fill", lambda _path, _copy: made_blind(tmp_path))
+    await impatient.write(lambda c: records.install_id(c, "ours"))
+    other = sqlite3.connect(impatient.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert await impatient.write(lambda c: records.install_id(c, "another"), essential=True) == "another"
+    await impatient.__aexit__()
+    other.close()
+    async with Store(tmp_path) as store:
+        assert await store.write(lambda c: records.install_id(c, "fresh")) == "ours"
 
 
 async def test_a_store_that_is_locked_from_the_start_works_in_memory(tmp_path: Path) -> None:
@@ -229,3 +317,14 @@ async def test_what_the_spare_does_not_know_is_asked_again_when_the_disk_is_back
     await settled(impatient)
     assert await impatient.write(last, essential=True) == "before"
     assert on_disk(impatient.path, states) == [("before", "firing", "queued"), ("during", "firing", "queued")]
+
+
+def test_a_message_that_was_settled_since_the_last_copy_is_in_the_spare(disk: sqlite3.Connection, tmp_path: Path) -> None:
+    """Whatever it told of, an update say: else it would stay unsettled in a copy that is an hour old, and go out again from there."""
+    disk.executemany(
+        "INSERT INTO outbox (id, receiver, incident, seq, kind, escalation, data, created, not_before, state, done) "
+        "VALUES (?, 'hook', ?, 1, 'firing', 0, '{}', 0, 0, 'done', ?)", [("old", "u1", NOW - 8000), ("new", "u2", NOW - 3600), ("newest", "u3", NOW)])
+    spare = fill(tmp_path / "disk", tmp_path / "none")
+    assert spare.run(lambda c: c.execute("SELECT id FROM main.outbox ORDER BY id").fetchall()).result == [("new",), ("newest",)]
+    spare.close()
+    disk.close()

@@ -284,6 +284,18 @@ def test_the_token_file_is_private_and_made_once(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["token"]
 
 
+@pytest.mark.parametrize("held", [b"", b"\n", b"too-short\n", b"\xff" * 40, b"two lines of\nsomething else here\n"])
+def test_what_is_no_token_is_made_anew(tmp_path: Path, held: bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(held)
+    path.with_suffix(".new").write_text("left over from a crash, and others can read it")
+    token = local_token(tmp_path)
+    assert len(token) >= 43
+    assert path.read_text() == token + "\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert local_token(tmp_path) == token
+
+
 @pytest.mark.parametrize(
     ("host", "status"),
     [("127.0.0.1:9464", 200), ("localhost", 200), ("[::1]:1", 200), ("evil.example", 403), ("127.0.0.1.evil.example", 403)])

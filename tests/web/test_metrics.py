@@ -35,7 +35,7 @@ tillwatch_signal_change_ratio tillwatch_incidents_open tillwatch_pages_total til
 tillwatch_notifications_pending tillwatch_notification_oldest_seconds tillwatch_receiver_last_success_timestamp_seconds tillwatch_store_size_bytes
 tillwatch_store_commit_seconds tillwatch_store_failures_total tillwatch_scheduler_lag_seconds tillwatch_event_loop_lag_seconds
 tillwatch_scheduler_missed_total tillwatch_config_last_reload_successful tillwatch_config_last_reload_success_timestamp_seconds tillwatch_build_info
-tillwatch_store_volatile tillwatch_clock_shift_seconds
+tillwatch_store_volatile tillwatch_clock_shift_seconds tillwatch_heartbeat_last_success_timestamp_seconds
 """))
 
 FACTS = {"status_code": 200.0, "redirects": 1.0, "ssl": 1.0, "version": 1.1, "content_length": 1234.0, "cert_expiry": 1.8e9, "dns_lookup": 0.002,
@@ -77,6 +77,7 @@ def full() -> Exporter:
     own.late("http", 0.01)
     own.paged("outage")
     own.rated("outage", "useful")
+    own.beaten(1.79e9)
     own.attempted("oncall", "delivered", 1.79e9)
     own.waiting({"oncall": (2, 30.0)})
     own.store_commit.observe(0.003)
