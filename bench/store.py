@@ -36,7 +36,7 @@ def main() -> None:
     count = parser.parse_args().samples
     with tempfile.TemporaryDirectory(prefix="bench-store-") as name:
         took = asyncio.run(measure(count, Path(name)))
-        size = sum(path.stat().st_size for path in Path(name).glob("*.sqlite3*"))
+        size = sum(path.stat().st_size for path in Path(name).glob("tillwatch.sqlite3*"))
     print(f"{count} samples: {took:.1f} us and {size / count:.1f} bytes each")
 
 

@@ -69,6 +69,7 @@ class Daemon:
         self._install = ""
         self._refused = ""                               # why the newest configuration was not taken
         self._news = False
+        self._trouble = ""                               # of the store, as it was last logged
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._following: asyncio.Future[Any] = asyncio.get_running_loop().create_future()      # receivers, to a new configuration
@@ -122,12 +123,14 @@ class Daemon:
         self._casebook.muted = lambda incident, now: self._watch.muted(now) or self._silences.muted(incident, now)
         self._watch.silenced, self._watch.tell = self._silences.targets, self._tell_of_update
         self._intake.suspect, self._intake.note = self._watch.suspect, self._uplink.note
-        self._dispatch = Dispatch(store, config.receiver, clock, self._facts, DeliveryReports(attempted=self._attempted), self._held)
+        self._dispatch = Dispatch(store, config.receiver, clock, self._facts, DeliveryReports(attempted=self._attempted), self._held,
+                                  lost=lambda: self._uplink.lost)
 
     async def _take_up(self) -> None:
         """Go on where the last run ended."""
         await self._silences.load()
         await self._casebook.load()
+        await self._watch.know()
         for receiver, at in (await self._store.read(outbox.last_success)).items():
             self._exporter.own.succeeded(receiver, at)
         now = self._clock.now()
@@ -141,7 +144,8 @@ class Daemon:
                       stood_still=_stood_still)
         self._scheduler = await self._life.enter(
             "probes", Scheduler(self._jobs(), self._config.daemon.max_concurrency, self._probe, hooks, self._clock))
-        self._wellbeing = Wellbeing(self._store, self._scheduler, self._dispatch, self._watch, self._casebook, self._clock, self._exporter.own.beaten)
+        self._wellbeing = Wellbeing(self._store, self._scheduler, self._dispatch, self._watch, self._casebook, self._clock, self._exporter.own.beaten,
+                                    self._intake.blind)
         self._life.beside("scheduler", self._scheduler.failed())
 
     def _begin_beside(self) -> None:
@@ -200,8 +204,9 @@ class Daemon:
 
     async def _read_and_take(self) -> reloading.Change:
         """Raises ConfigError, OSError or SecretError; then nothing has changed."""
-        change = await asyncio.to_thread(reloading.read, self._config.path, self._config)
-        tokens = await asyncio.to_thread(_tokens, change.config)
+        path, old = self._config.path, self._config
+        change = await reloading.within(path, lambda: reloading.read(path, old))
+        tokens = await reloading.within(path, lambda: _tokens(change.config))
         self._listener.change(change.config.web)
         try:
             self._change(change, tokens)                 # in one turn of the event loop
@@ -311,14 +316,20 @@ class Daemon:
 
     def _committed(self, seconds: float, _written: int) -> None:
         self._exporter.own.store_commit.observe(seconds)
+        if self._trouble and not self._store.trouble:
+            log.info("the store can write again", was=self._trouble)
+            self._trouble = ""
         self._watch.wake()
         if self._news:                                   # of an update, which no incident's commit announces
             self._news = False
             self._dispatch.wake()
 
     def _store_failed(self, text: str) -> None:
+        """Tried again every second, it fails every second: said once for each thing that is wrong."""
         self._exporter.own.store_failures.inc()
-        log.error("the store cannot write", error=text)
+        if (trouble := self._store.trouble) and trouble != self._trouble:
+            log.error("the store cannot write", error=text)
+            self._trouble = trouble
 
     def _attempted(self, receiver: str, outcome: str, _seconds: float) -> None:
         self._exporter.own.attempted(receiver, outcome, self._clock.now())
@@ -349,9 +360,12 @@ def _newest(connection: sqlite3.Connection) -> float:
 
 def _not_ahead(health: Health, now: float) -> Health:
     """What was stored under a clock that was ahead has begun now at the latest: else it would never have lasted."""
-    if max(health.failing_since or 0.0, health.unmeasured_since or 0.0) <= now:
+    moments = health.failing_since or 0.0, health.failed_at or 0.0, health.unmeasured_since or 0.0, *health.downs
+    if max(moments) <= now:
         return health
-    return replace(health, failing_since=_earlier(health.failing_since, now), unmeasured_since=_earlier(health.unmeasured_since, now))
+    return replace(
+        health, failing_since=_earlier(health.failing_since, now), failed_at=_earlier(health.failed_at, now),
+        unmeasured_since=_earlier(health.unmeasured_since, now), downs=tuple(at for at in health.downs if at <= now))
 
 
 def _earlier(at: float | None, now: float) -> float | None:

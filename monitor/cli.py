@@ -72,8 +72,9 @@ def check_config(context: Context, schema: bool, as_json: bool) -> None:
         return
     for warning in config.warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(f"{context.path}: ok ({len(config.probe)} probes, {len(config.receiver)} receivers)")
     from monitor import observation
+    from monitor.config_words import counted
+    click.echo(f"{context.path}: ok ({counted(len(config.probe), 'probe')}, {counted(len(config.receiver), 'receiver')})")
     click.echo(observation.sentence(config))
 
 

@@ -113,9 +113,10 @@ def token_for(url: str, state_dir: Path | None = None, base: str = "") -> str:
 
 def _kept(state_dir: Path) -> str:
     try:
-        return (state_dir / "token").read_text(encoding="ascii").strip()
-    except OSError:
+        token = (state_dir / "token").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
         return ""
+    return token if token.isprintable() else ""
 
 
 def address(url: str) -> tuple[str, str, int, str]:

@@ -1,7 +1,9 @@
 """config.toml -> frozen settings: parsed once, every problem at once, each with its file, line and key path."""
 
+import errno
 import ipaddress
 import re
+import ssl
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ import tomli
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
-from monitor import config_words, toml_lines
+from monitor import config_words, tls_files, toml_lines
 from monitor.alerts.table import RECEIVERS, ReceiverSettings
 from monitor.config_warnings import warnings
 from monitor.config_words import did_you_mean, quoted
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 M = TypeVar("M", bound=BaseModel)
+LARGEST = 10_000_000      # bytes of a configuration: a thousand probes take 300 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +62,34 @@ class ConfigError(Exception):
 def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError with every problem at once."""
     try:
-        data = path.read_bytes()
+        data = _bytes(path)
         text = data.decode("utf-8-sig")          # Windows' editors put a byte order mark in front
-        raw = tomli.loads(text)
+        raw, lines = tomli.loads(text), toml_lines.find(text)
     except OSError as error:
-        raise ConfigError([Problem(str(path), 0, "", "", f"cannot be read: {error.strerror}")]) from None
+        line, message = 0, f"cannot be read: {error.strerror}"
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ConfigError([Problem(str(path), line, "", "", "is not UTF-8 text: save it as UTF-8")]) from None
+        line, message = data[: error.start].count(b"\n") + 1, "is not UTF-8 text: save it as UTF-8"
     except tomli.TOMLDecodeError as error:
-        message = f"is not valid TOML: {config_words.of_toml(error.msg)} (column {error.colno})"
-        raise ConfigError([Problem(str(path), error.lineno, "", "", message)]) from None
-    return _Reader(path, raw, toml_lines.find(text)).config()
+        line, message = error.lineno, f"is not valid TOML: {config_words.of_toml(error.msg)} (column {error.colno})"
+    except RecursionError:
+        line, message = 0, "is nested too deeply: no configuration needs that"
+    except ValueError:                           # Python's int() takes 4300
+        line, message = 0, "holds a number of too many digits"
+    else:
+        return _Reader(path, raw, lines).config()
+    raise ConfigError([Problem(str(path), line, "", "", message)])
+
+
+def _bytes(path: Path) -> bytes:
+    """Raises OSError. Only a plain file is opened: whoever opens a pipe may wait for ever."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "Is a directory" if stat.S_ISDIR(mode) else "it is not a regular file")
+    with path.open("rb") as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise OSError(errno.EFBIG, f"it is larger than {LARGEST // 1_000_000} MB")
+    return data
 
 
 _TABLES: dict[str, type[Table]] = {"shop": ShopSettings, "daemon": DaemonSettings, "web": WebSettings, "update": UpdateSettings}
@@ -98,6 +117,7 @@ class _Reader:
         self._cohorts()
         self._fallbacks()
         self._listen(tables["web"])
+        self._certificates(tables)
         if self.raw.get("probe", []) == [] and not did_you_mean("probe", self.raw):
             self._add((), "there is no [[probe]]: nothing would be watched")
         if self.problems:
@@ -229,6 +249,13 @@ class _Reader:
         if web and not web.tls and web.host != "localhost" and not ipaddress.ip_address(web.host).is_loopback:
             self._add(("web", "listen"), f"{web.host} can be reached from other hosts: ",
                       "set tls = { cert_file, key_file }, or listen on 127.0.0.1 behind a reverse proxy")
+
+    def _certificates(self, tables: Mapping[str, Any]) -> None:
+        """One that is not on this machine is only warned of."""
+        for table in ("probe", "receiver"):
+            for where, error in tls_files.faults(table, tables[table]):
+                if isinstance(error, ssl.SSLError):
+                    self._add(where, "the file ", tls_files.why(error))
 
     def _add(self, path: toml_lines.Path, *message: str) -> None:
         problem = Problem(str(self.path), toml_lines.line(self.lines, path), _dotted(path), self._label(path), "".join(message))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from monitor import tls_files
 from monitor.settings import Config, secrets
 from monitor.witnesses import near, witnesses
 from probes.fields import SecretError
@@ -11,14 +12,30 @@ def warnings(config: Config) -> Iterator[str]:
     """A sentence for each."""
     yield from unreadable(config)
     yield from unheard(config)
+    yield from unnoticed(config)
     yield from unwitnessed(config)
+    yield from missing(config)
 
 
 def unwitnessed(config: Config) -> Iterator[str]:
-    """A lost network of our own would look like an outage of the shop."""
-    if not witnesses(config) and len(near(config)) < len(config.probe):
+    """A lost network of our own would look like an outage of the shop; or an outage that takes the only witness along, like one."""
+    known = len(witnesses(config))
+    if known > 1 or len(near(config)) == len(config.probe):
+        return
+    if known:
+        yield ("daemon.uplink: only one address beside the shop can tell whether this monitor itself has lost its network: when it goes down "
+               'together with the shop, nobody may be told. Set uplink = ["1.1.1.1:53", "9.9.9.9:53"]')
+    else:
         yield ("daemon.uplink: no address beside the shop can tell whether this monitor itself has lost its network, which will look like "
-               'an outage of the shop: set uplink = ["1.1.1.1:53"]')
+               'an outage of the shop: set uplink = ["1.1.1.1:53", "9.9.9.9:53"]')
+
+
+def missing(config: Config) -> Iterator[str]:
+    """Certificates and keys that cannot be read here."""
+    for table in ("probe", "receiver"):
+        items = getattr(config, table)
+        for (_, index, *keys), error in tls_files.faults(table, items):
+            yield f'{table} "{items[index].name}": {".".join(map(str, keys))}: {tls_files.why(error)}'
 
 
 def unreadable(config: Config) -> Iterator[str]:
@@ -28,6 +45,12 @@ def unreadable(config: Config) -> Iterator[str]:
             secret.reveal()
         except SecretError as error:
             yield f"{where}: {error}"
+
+
+def unnoticed(config: Config) -> Iterator[str]:
+    """Faults of ours that nobody is told of."""
+    if config.receiver and not any("monitor_fault" in receiver.on for receiver in config.receiver):
+        yield 'no receiver has "monitor_fault" in its `on`: nobody is told of probes that cannot be measured'
 
 
 def unheard(config: Config) -> Iterator[str]:

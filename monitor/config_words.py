@@ -176,6 +176,11 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as "1 probe" and "2 probes"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 _TOML = {
     "Illegal character '\\n'": "a quotation mark is missing at the end of this line",
     "Cannot overwrite a value": "this key is written a second time",

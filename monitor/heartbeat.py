@@ -1,7 +1,8 @@
 """The dead man's switch: an outside service is pinged while this daemon is really healthy, and shouts when the pings stop.
 
-Healthy means that runs are started, that commits go through, and that no page of an open incident lies undelivered. When it is
-not, `/fail` is called with the reason, so that people hear at once what is wrong. A daemon that hangs altogether pings nobody.
+Healthy means that runs are started, that anything at all is measured, that commits go through, and that no page of an open incident
+lies undelivered. When it is not, `/fail` is called with the reason, so that people hear at once what is wrong. A daemon that hangs
+altogether pings nobody.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ ANSWER_SECONDS = 20.0      # facts that do not come within this time are bad new
 LATE_LEAST, LATE_MOST = 10.0, 60.0        # s by which a start may be overdue: two intervals, within these bounds
 COMMIT_SECONDS = 60.0
 UNSENT_SECONDS = 300.0
+BLIND_SECONDS = 300.0
 _REASON_CHARACTERS = 1000
 
 
@@ -57,6 +59,7 @@ class Facts:
     commit: float = 0.0            # for how long the store has had work and committed none of it
     fault: str = ""
     unsent: float = 0.0            # age of the oldest message of an open incident that nobody has taken yet
+    blind: float = 0.0             # for how long no probe at all could measure
 
 
 def health(facts: Facts) -> str:
@@ -69,6 +72,8 @@ def health(facts: Facts) -> str:
         return f"the database has committed nothing for {span(facts.commit)}"
     if facts.unsent >= UNSENT_SECONDS:
         return f"a message of an open incident has waited for {span(facts.unsent)} and could not be delivered"
+    if facts.blind >= BLIND_SECONDS:
+        return f"no probe could measure anything for {span(facts.blind)}: tillwatch probe says why"
     return ""
 
 

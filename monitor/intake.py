@@ -16,7 +16,7 @@ from probes.sample import Outcome, Sample, Trigger
 
 log = structlog.get_logger()
 
-_OK, _BROKEN, _MANUAL = Outcome.OK, Outcome.BROKEN, Trigger.MANUAL      # the hot path pays for each look into an enum
+_BROKEN, _MANUAL = Outcome.BROKEN, Trigger.MANUAL      # the hot path pays for each look into an enum
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Watched:
 class Intake:
     """Takes samples in. `suspect(now)` gives the update that a new outage may belong to, and whether it is under way.
 
-    `note(sample)` hears of every run that was not ok, and says whether it failed because this monitor itself has lost its network: then
-    it is *broken* and tells nothing of the shop.
+    `note(sample)` hears of every run, and says whether it failed because this monitor itself has lost its network: then it is *broken* and
+    tells nothing of the shop.
     """
 
     def __init__(self, targets: Mapping[Target, Watched], store: Store, exporter: Exporter, casebook: Casebook, clock: Clock) -> None:
@@ -91,6 +91,12 @@ class Intake:
         well = {t[0] for t, h in self._health.items() if h.window and not h.unsettled and not h.broken}
         return sorted(well - {t[0] for t in self.down()})
 
+    def blind(self) -> float | None:
+        """Since when (Unix s) no target at all can be measured; None while any can, or was not tried yet."""
+        found = [self._health.get(target, _NEW) for target in self._targets]
+        since = [health.unmeasured_since for health in found if health.unmeasured_since is not None and health.unmeasured[-1:] == (True,)]
+        return max(since) if since and len(since) == len(found) else None
+
     def describe(self, target: Target) -> dict[str, object]:
         """The state of a target for people: unknown, up, failing, down or broken, since when and why."""
         health, newest = self._health.get(target, _NEW), self._newest.get(target)
@@ -106,7 +112,7 @@ class Intake:
         watched = self._targets.get(target)
         if watched is None:                             # its probe was taken out of the configuration while it ran
             return False
-        if sample.outcome is not _OK and self.note(sample):
+        if self.note(sample):
             sample = replace(sample, outcome=_BROKEN, reason="uplink")
         self._store.add_sample(sample)
         self._exporter.observe(sample)

@@ -1,10 +1,13 @@
 """Another configuration for the daemon that runs: read, checked as a whole and compared with the old one; taken, or refused with every problem."""
 
+import asyncio
 import ssl
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -18,6 +21,8 @@ FIXED = (("shop", "name"), ("daemon", "state_dir"), ("daemon", "log_format"), ("
 # Keys of a probe that leave alone what is measured: with these changed its runs go on to be compared with earlier ones.
 _BOOKKEEPING = frozenset({"recheck", "failures", "of", "confirm", "urgency", "means", "critical", "control", "margin"})
 _NAMED = ("probe", "receiver", "token")
+READ_SECONDS = 10.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,43 @@ def read(path: Path, old: Config) -> Change:
     if problems := [*_fixed(path, old, new), *_unusable(path, new)]:
         raise ConfigError(problems)
     return compare(old, new)
+
+
+async def within(path: Path, work: Callable[[], T]) -> T:
+    """What `work` reads for the configuration at `path`. Raises ConfigError, OSError or SecretError, whatever is wrong with what it reads.
+
+    In a thread of its own: one that hangs (a pipe, a file server that is gone) must not take the place of others, nor hold the end up.
+    """
+    loop = asyncio.get_running_loop()
+    read: asyncio.Future[T] = loop.create_future()
+
+    def settle(error: BaseException | None, found: T | None) -> None:
+        if read.done():
+            return
+        if error:
+            read.set_exception(error)
+        else:
+            read.set_result(found)  # type: ignore[arg-type]
+
+    def run() -> None:
+        failed, found = _tried(path, work)
+        with suppress(RuntimeError):                     # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, failed, found)
+    threading.Thread(target=run, name="reload", daemon=True).start()
+    done, _ = await asyncio.wait([read], timeout=READ_SECONDS)
+    if not done:
+        read.cancel()
+        raise ConfigError([Problem(str(path), 0, "", "", f"cannot be read within {READ_SECONDS:g} s")])
+    return read.result()
+
+
+def _tried(path: Path, work: Callable[[], T]) -> tuple[Exception | None, T | None]:
+    try:
+        return None, work()
+    except (ConfigError, OSError, SecretError) as error:
+        return error, None
+    except Exception as error:  # noqa: BLE001 - the door around reading: a file that nobody can understand must not end the watching
+        return ConfigError([Problem(str(path), 0, "", "", f"cannot be read: {type(error).__name__}: {error}")]), None
 
 
 def compare(old: Config, new: Config) -> Change:

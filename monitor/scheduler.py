@@ -281,8 +281,10 @@ class Scheduler:
 
     async def _one(self, entry: _Entry, trigger: Trigger, group: _Group) -> None:
         job = entry.job
-        spacing, started, begun = self.spacing(job.target), self._clock.now(), self._loop.time()
         try:
+            if entry.gone:
+                return                                       # in the very turn of the loop in which it was to start
+            spacing, started, begun = self.spacing(job.target), self._clock.now(), self._loop.time()
             sample = await self._guarded(job)
         finally:
             entry.running = None

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from monitor.alerts import outbox
-from monitor.alerts.outbox import Ailing
+from monitor.alerts.delivery import RECEIVER_FAULT
+from monitor.alerts.outbox import AILING_AFTER, Ailing
 from monitor.casebook import Casebook
 from monitor.clock import Clock, clock_time, new_id, span
 from monitor.incidents import OURS, Fault, on_faults
@@ -51,6 +52,7 @@ class Facts:
     stepped: float = 0.0           # s by which the wall clock was last set, and when
     stepped_at: float = 0.0
     lost: bool = False             # this monitor has no network: no receiver is to blame
+    blamable: float = 0.0          # since when one is: since the start, or since the network is back
     ailing: Mapping[str, Ailing] = field(default_factory=dict)      # receivers that cannot be reached
 
 
@@ -69,7 +71,7 @@ def faults(facts: Facts) -> dict[str, Fault]:
     found = {
         f"{OURS}store": _store(facts), f"{OURS}disk": _disk(facts), f"{OURS}log": _log(facts), f"{OURS}repaired": _repaired(facts),
         f"{OURS}busy": _busy(facts), f"{OURS}reload": _reload(facts), f"{OURS}clock": _clock(facts),
-    } | {f"{OURS}receiver:{name}": _receiver(name, ailing) for name, ailing in facts.ailing.items() if not facts.lost}
+    } | {f"{RECEIVER_FAULT}{name}": _receiver(name, ailing) for name, ailing in facts.ailing.items() if _to_blame(ailing, facts)}
     return {cause: fault for cause, fault in found.items() if fault}
 
 
@@ -116,6 +118,16 @@ def _clock(facts: Facts) -> Fault | None:
     return Fault(f"The clock of this machine was put {way} by {span(abs(facts.stepped))}: no duration suffers from it")
 
 
+def uncertain(facts: Facts, cause: str) -> bool:
+    """Is this the fault of a receiver that may be over or not? Without a network nobody knows; after that it is tried first."""
+    return cause.startswith(RECEIVER_FAULT) and (facts.lost or cause.removeprefix(RECEIVER_FAULT) in facts.ailing)
+
+
+def _to_blame(ailing: Ailing, facts: Facts) -> bool:
+    """Has it failed for long enough while this monitor ran and had a network?"""
+    return not facts.lost and (ailing.refused or facts.now - max(ailing.since, facts.blamable) >= AILING_AFTER)
+
+
 def _receiver(name: str, ailing: Ailing) -> Fault:
     """A page that reaches nobody is worth a page to the others."""
     what = f"refuses what it is sent ({ailing.reason})" if ailing.refused else "cannot be reached"
@@ -142,7 +154,7 @@ class SelfWatch:
 
     def __init__(self, store: Store, casebook: Casebook, clock: Clock, views: Views | None = None) -> None:
         self._store, self._casebook, self._clock, self._views = store, casebook, clock, views or Views()
-        self._started = clock.now()
+        self._started = self._blamable = clock.now()
         self._seen: dict[str, Seen] = {}
         self._shift, self._stepped, self._stepped_at = clock.shift, 0.0, 0.0
         self._failing_at: float | None = None
@@ -157,21 +169,27 @@ class SelfWatch:
     async def look(self) -> None:
         """One look, and what it changes."""
         now = self._clock.now()
-        found = faults(await self._facts(now))
+        facts = await self._facts(now)
+        found = faults(facts)
         self._seen = looked(self._seen, found, now)
         open_ = {i.cause for i in self._casebook.open if i.cause.startswith(OURS)}
         told = {cause: fault for cause, fault in found.items() if cause in open_ or now - self._seen[cause].since >= fault.after}
         since = {cause: self._seen[cause].since for cause in told}
-        ended = open_ - self._seen.keys() if now - self._started >= MENDED_SECONDS else set()
+        gone = {cause for cause in open_ - self._seen.keys() if not uncertain(facts, cause)}
+        ended = gone if now - self._started >= MENDED_SECONDS else set()
         self._casebook.apply(on_faults(self._casebook.open, told, ended, now, since, lambda: new_id(now)))
 
     async def _facts(self, now: float) -> Facts:
         store, views, state = self._store, self._views, _file_system(self._store)
+        lost = views.lost()
         self._follow(now)
+        if lost:
+            self._blamable = now
         return Facts(
             now=now, trouble=store.trouble, failing_at=self._failing_at or now, stuck=store.stuck, repaired=store.repaired, log_size=store.wal_size,
             free=state[0], size=state[1], overdue=views.overdue(), overloaded=views.overloaded(), refused=views.refused(),
-            lost=views.lost(), started=self._started, stepped=self._stepped, stepped_at=self._stepped_at, ailing=await self._receivers(now))
+            lost=lost, blamable=self._blamable, started=self._started, stepped=self._stepped, stepped_at=self._stepped_at,
+            ailing=await self._receivers(now))
 
     def _follow(self, now: float) -> None:
         """Keep what each look must say in the same words: when the disk began to fail, and when the wall clock was set."""

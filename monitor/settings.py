@@ -128,5 +128,5 @@ def open_to_all(path: Path) -> bool:
         return False
     try:
         return bool(path.stat().st_mode & stat.S_IROTH) and all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
-    except OSError:                                          # it cannot be read at all, which is said elsewhere
+    except (OSError, ValueError):                            # it cannot be read at all, which is said elsewhere
         return False

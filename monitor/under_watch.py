@@ -5,7 +5,7 @@ All of it can be built again from the store.
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from monitor.before import run_at
@@ -22,7 +22,7 @@ from probes.sample import Sample
 RECENT = 400                # newest runs per target kept for "back to normal"
 PAGE = 1_000                # samples handed to the judge in one go
 LOOK_BACK = 3600.0          # s of runs after a regression that a restart looks at, for "back to normal"
-CHANGED = "what it measures was changed while the update was watched"
+CHANGED = "what it measures was changed while the update was watched, or it was taken out of the configuration"
 
 
 @dataclass
@@ -85,10 +85,10 @@ class UnderWatch:
         if self.update.live and self.update.status is not Status.RECOVERING:
             self.case.add(target, run, warm=run.at < begin + self.settings.warm_up)
 
-    async def replay(self, store: Store, until: int, now: float) -> None:
+    async def replay(self, store: Store, until: int, now: float, progress: Callable[[], None] = lambda: None) -> None:
         """Build the case from the runs of the present segment that are stored already, up to row `until`.
 
-        In pages, between which probes can start.
+        In pages, between which probes can start; `progress` is told of each.
         """
         self.begin_segment()
         self.recent.clear()
@@ -101,6 +101,7 @@ class UnderWatch:
                 if stored.id <= until and stored.sample.started >= since:
                     self.feed(stored.sample)
             cursor = page[-1].id
+            progress()
 
     def normal(self, known: Mapping[Target, object], now: float) -> str:
         """Why all that was guilty (everything required, if nothing was) is back to normal; "" when it is not. `known` are today's targets."""

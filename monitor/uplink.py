@@ -3,11 +3,13 @@
 Witnesses are addresses that are configured anyway and are not the shop: control probes, receivers, the heartbeat, `[daemon] uplink`.
 While all is well each is connected to every five minutes, so that it is known which of them answer from here. When a run fails as it
 would without a network, they are asked at once: if none of those that answered last does now, the network is lost. Without a witness it
-never is: an outage that is not told is worse than one that is told wrongly.
+never is: an outage that is not told is worse than one that is told wrongly. For the same reason a page of the shop that answers meanwhile
+is a witness too: then the others were silent for reasons of their own, and are believed again only when they have answered again.
 """
 
 import asyncio
 import errno
+import math
 import socket
 from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
@@ -28,6 +30,7 @@ GAP_SECONDS = 5.0          # between two rounds otherwise
 ASK_SECONDS = 2.0          # for one witness, its name included
 STAGGER_SECONDS = 0.2      # between two witnesses of a quiet round
 NETWORK = frozenset({"dns", "dns_timeout", "connect_timeout", "connect_failed", "tls_protocol", "timeout", "disconnected", "local_network"})
+_OK, _BROKEN = Outcome.OK, Outcome.BROKEN            # every run comes by, and pays for each look into an enum
 _FAR = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))      # RFC 5737, RFC 3849: nobody's, so reached by the default route only
 
 
@@ -56,6 +59,7 @@ class Uplink:
         self._witnesses: frozenset[Address] = frozenset()
         self._doubt = asyncio.Event()
         self._routed = False
+        self._asked, self._elsewhere = math.inf, False      # since when (Unix s) it is in doubt; whether a run that began since was answered
         self.since: float | None = None
 
     @property
@@ -64,7 +68,7 @@ class Uplink:
 
     @property
     def witnesses(self) -> frozenset[Address]:
-        """Whoever answered in the last round in which anybody did."""
+        """Whoever answered in the last round during which the network was there."""
         return self._witnesses
 
     def change(self, addresses: Iterable[Address], near: Collection[str] = ()) -> None:
@@ -74,14 +78,30 @@ class Uplink:
         self._doubt.set()
 
     def note(self, sample: Sample) -> bool:
-        """Hear of a run. True when it failed for want of our own network, and not by the shop's doing. Never blocks."""
-        if sample.outcome is Outcome.OK or sample.reason not in NETWORK or sample.probe in self._near:
+        """Hear of a run, however it ended. True when it failed for want of our own network, and not by the shop's doing. Never blocks."""
+        if sample.outcome is _BROKEN or sample.probe in self._near:
             return False
-        if not self.lost:
+        if sample.outcome is _OK or sample.reason not in NETWORK:
+            self._answered(sample.started)
+            return False
+        if self.since is None:
             self._doubt.set()
             if self._routed and not has_route():
+                self._begin()
                 self._rule(frozenset())
         return self.lost
+
+    def _begin(self) -> None:
+        self._asked, self._elsewhere = self._clock.now(), False
+
+    def _answered(self, started: float) -> None:
+        """A run that began then (Unix s) reached somebody out there: what is lost meanwhile is found."""
+        if started <= self._asked:
+            return
+        self._elsewhere = True
+        if self.since is not None:
+            self._rule(frozenset())
+            self._doubt.set()                            # a witness that is back shall be known soon
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -106,6 +126,8 @@ class Uplink:
     async def _ask(self, stagger: float) -> frozenset[Address]:
         """Who answers, of all witnesses."""
         self._doubt.clear()
+        if not self.lost:
+            self._begin()
         asked = self._addresses
         answers = await asyncio.gather(*(self._answers(address, number * stagger) for number, address in enumerate(asked)))
         return frozenset(address for address, answered in zip(asked, answers, strict=True) if answered)
@@ -122,8 +144,8 @@ class Uplink:
 
     def _rule(self, answered: frozenset[Address]) -> None:
         routed = has_route()
-        lost = is_lost(answered, self._witnesses, routeless=self._routed and not routed)
-        if answered:
+        lost = not self._elsewhere and is_lost(answered, self._witnesses, routeless=self._routed and not routed)
+        if answered or self._elsewhere:
             self._witnesses = answered
         if not lost:
             self._routed = routed

@@ -103,9 +103,10 @@ class Watch:
 
     def change(self, settings: UpdateSettings, targets: Mapping[Target, Judged], changed: Iterable[str]) -> None:
         """Go on with other settings and targets. An open update keeps its frozen past; `changed` are names of probes that measure
-        something else now: they are left out of its judgement.
+        something else now: they are left out of its judgement, and so are those that are gone, also when they come back.
         """
-        self._settings, self._targets, changed = settings, targets, set(changed)
+        gone = {target[0] for target in self._targets} - {target[0] for target in targets}
+        self._settings, self._targets, changed = settings, targets, {*changed, *gone}
         self._changed |= changed
         for watched in self._open.values():
             watched.settings = settings
@@ -120,6 +121,9 @@ class Watch:
     def stuck(self) -> float:
         """Seconds for which the present step of the present tick has lasted; 0 between ticks, and while a person's wish is carried out."""
         return self._clock.now() - self._busy_since if self._busy_since is not None else 0.0
+
+    def _progress(self) -> None:
+        self._busy_since = self._clock.now()
 
     def wake(self) -> None:
         """Samples were committed: look at once."""
@@ -153,7 +157,7 @@ class Watch:
             return
         for watched in self._open.values():
             if watched.stale:
-                await watched.replay(self._store, self._cursor, self._clock.now())
+                await watched.replay(self._store, self._cursor, self._clock.now(), self._progress)
         page = await self._store.read(lambda c: samples.after(c, self._cursor, PAGE))
         for stored in page:
             self._cursor = stored.id
@@ -162,7 +166,7 @@ class Watch:
         if len(page) == PAGE:
             self.wake()
         for watched in list(self._open.values()):
-            self._busy_since = self._clock.now()
+            self._progress()
             await self._advance(watched, self._clock.now())
 
     # What people ask for
@@ -181,7 +185,7 @@ class Watch:
             await self._settled()
 
             def step(connection: Connection) -> None:
-                records.start_update(connection, update, {t: b.to_dict() for t, b in baselines.items()}, closed, by)
+                records.start_update(connection, update, ((t, b.to_dict()) for t, b in baselines.items()), closed, by)
                 self.tell(connection, update, "start", by)
             await self._store.write(step)
             for watched, earlier in zip(superseded, closed, strict=True):

@@ -19,12 +19,16 @@ HEALTHY_SECONDS = 10.0        # a scheduler or a writer that has not moved for s
 
 
 class Wellbeing:
-    """Looks at the rooms; `reloaded` is set when the configuration was changed."""
+    """Looks at the rooms. `blind()` gives since when (Unix s) no probe at all could measure, None while any can.
+
+    `reloaded` is set when the configuration was changed.
+    """
 
     def __init__(self, store: Store, scheduler: Scheduler, dispatch: Dispatch, watch: Watch, casebook: Casebook, clock: Clock,
-                 beaten: Callable[[float], None] = lambda _at: None) -> None:
+                 beaten: Callable[[float], None] = lambda _at: None, blind: Callable[[], float | None] = lambda: None) -> None:
         self._store, self._scheduler, self._dispatch, self._watch = store, scheduler, dispatch, watch
         self._casebook, self._clock, self._beaten = casebook, clock, beaten
+        self._blind = blind
         self.reloaded = asyncio.Event()
 
     def stuck(self) -> Mapping[str, float]:
@@ -36,8 +40,9 @@ class Wellbeing:
         since = self._store.failing_since
         failing = time.monotonic() - since if since is not None else 0.0
         store_ok, on_time = max(failing, self._store.behind) < HEALTHY_SECONDS, self._scheduler.behind < HEALTHY_SECONDS
+        why = f": {self._store.trouble}" if self._store.trouble else ""
         return {"healthy": on_time and store_ok, "ready": True,
-                "store": "ok" if store_ok else "cannot write", "scheduler": "ok" if on_time else "behind"}
+                "store": "ok" if store_ok else f"cannot write{why}", "scheduler": "ok" if on_time else "behind"}
 
     def line(self, probes: int) -> str:
         """In a line, for people."""
@@ -69,5 +74,7 @@ class Wellbeing:
             unsent = await self._store.read(lambda c: heartbeat.oldest_unsent(c, now))
         except StoreError as error:
             fault = fault or str(error)
+        since = self._blind()
         interval = min(probe.interval for probe in config.probe)
-        return Facts(overdue=self._scheduler.behind, interval=interval, commit=self._store.behind, fault=fault, unsent=unsent)
+        return Facts(overdue=self._scheduler.behind, interval=interval, commit=self._store.behind, fault=fault, unsent=unsent,
+                     blind=max(0.0, now - since) if since is not None else 0.0)

@@ -69,7 +69,7 @@ Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
 
 def _beside_config(value: object, info: ValidationInfo) -> Path:
     """A path of the configuration is relative to the configuration's own folder (`context["base"]`)."""
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("write a path as a string")
     return Path((info.context or {}).get("base", "")) / value
 

@@ -74,6 +74,7 @@ DOORS = {
     ("monitor/alerts/lane.py", "_message"): "around the words of a page",
     ("monitor/store/transaction.py", "transaction"): "the writer thread: handed to whoever waits for the job",
     ("monitor/demo/pages.py", "apologise"): "the bundled shop answers 500, as shops do; no part of the daemon",
+    ("monitor/reload.py", "_tried"): "around reading another configuration, before anything has changed",
     ("monitor/cli.py", "main"): "the end of the command line: an exit code of its own",
 }
 LONGEST_FILE, LONGEST_FUNCTION, MOST_FUNCTIONS = 400, 60, 25

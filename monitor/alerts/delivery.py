@@ -62,10 +62,20 @@ def hearers(incident: Incident, receivers: Sequence[ReceiverSettings], sick: Col
     asked for faults of Tillwatch, those that page go to everybody.
     """
     if incident.cause.startswith(RECEIVER_FAULT):
-        return [r for r in receivers if r.name not in {incident.cause.removeprefix(RECEIVER_FAULT), *sick}]
+        return _others(incident, receivers, sick)
     if incident.kind == "monitor_fault" and incident.urgency == "page" and not any("monitor_fault" in r.on for r in receivers):
         return list(receivers)
     return [r for r in receivers if r.hears(incident)]
+
+
+def _others(fault: Incident, receivers: Sequence[ReceiverSettings], sick: Collection[str]) -> list[ReceiverSettings]:
+    """Who is told that one of `receivers` cannot be. If it misses tickets alone, nobody is woken for it where another can be told."""
+    name = fault.cause.removeprefix(RECEIVER_FAULT)
+    if all(r.name != name for r in receivers):
+        return []  # it is gone, and its fault about to end
+    others = [r for r in receivers if r.name not in {name, *sick}]
+    patient = [r for r in others if r.urgency == "ticket" or "monitor_fault" in r.on]
+    return patient or others if fault.urgency == "ticket" else others
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,15 +43,15 @@ class Dispatch:
     """All lanes. Enter it as an async context manager; leaving it gives what is due `DRAIN_SECONDS` to get out.
 
     `facts(incident)` gives what a page needs beside the incident and its update; it is asked at every attempt. `held(now)` gives the
-    ids of open incidents on which paging is held back just now.
+    ids of open incidents on which paging is held back just now; `lost()` says that this monitor has no network.
     """
 
     def __init__(
         self, store: Shelf, receivers: Sequence[ReceiverSettings], clock: Clock, facts: FactsOf, reports: Reports | None = None,
-        held: Held = lambda _now: (),
+        held: Held = lambda _now: (), lost: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store, self._clock, self._boot = store, clock, new_id(clock.now())
-        self._ways = Ways(store, clock, self._boot, facts, held, attempt, (reports or Reports()).attempted, self.wake)
+        self._ways = Ways(store, clock, self._boot, facts, self._settings, held, lost, attempt, (reports or Reports()).attempted, self.wake)
         self._lanes = {settings.name: Lane(settings, self._ways) for settings in receivers}
         self._tasks: set[asyncio.Task[None]] = set()
         self._fresh: set[str] = set()  # receivers whose new settings have not been tried yet
@@ -72,10 +72,11 @@ class Dispatch:
         return max((lane.stuck for lane in self._lanes.values()), default=0.0)
 
     async def change(self, receivers: Sequence[ReceiverSettings]) -> None:
-        """Tell these receivers from now on. Nothing is lost or said twice by it.
+        """Tell these receivers from now on. Nothing is lost or said twice by it; who is new hears of what is open and not acknowledged.
 
         Settings that were changed hold from the next attempt on, and what had failed is tried at once. A receiver that is gone gets what
-        is under way; the rest is parked until it comes back. Raises StoreError, and can then be called again.
+        is under way; the rest is parked until it comes back. Raises StoreError, and can then be called again. While the dispatch ends,
+        the change is written down and holds from the next start on.
         """
         wanted = {settings.name: settings for settings in receivers}
         changed = [name for name, lane in self._lanes.items() if name in wanted and wanted[name] != lane.settings]
@@ -90,12 +91,15 @@ class Dispatch:
 
         await self._store.write(sort, essential=True)
         self._fresh.clear()
+        if self._stopping:
+            return
         for name in self._lanes.keys() - wanted:
             self._lanes.pop(name).stop(leaving=True)
         for name in wanted.keys() - self._lanes:
             self._lanes[name] = Lane(wanted[name], self._ways)
             self._start(self._lanes[name])
-        self.wake()
+        for lane in self._lanes.values():
+            lane.catch_up()
 
     async def __aenter__(self) -> Self:
         names, now = list(self._lanes), self._clock.now()
@@ -110,6 +114,9 @@ class Dispatch:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._stack.__aexit__(kind, error, trace)
+
+    def _settings(self) -> list[ReceiverSettings]:
+        return [lane.settings for lane in self._lanes.values()]
 
     def _start(self, lane: Lane) -> None:
         task = self._group.create_task(self._run(lane), name=f"receiver {lane.name}")

@@ -7,7 +7,7 @@ receiver it writes more: a message to another in its place, and reminders.
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from sqlite3 import Connection
@@ -51,8 +51,9 @@ class Shelf(Protocol):
 class Ways:
     """What all lanes share.
 
-    `facts(incident)` gives what a page needs beside the incident and its update. `held(now)`: ids of incidents on which paging is held
-    back just now: nobody else is told of them and nobody is reminded. `attempt` is one delivery; it does not raise. `attempted(receiver,
+    `facts(incident)` gives what a page needs beside the incident and its update. `receivers()`: the settings of all. `held(now)`: ids of
+    incidents on which paging is held back just now: nobody else is told of them and nobody is reminded. `lost()`: this monitor has no
+    network, so that no receiver is to blame. `attempt` is one delivery; it does not raise. `attempted(receiver,
     outcome, seconds)` hears of each, `wrote()` when there may be something for other lanes.
     """
 
@@ -60,7 +61,9 @@ class Ways:
     clock: Clock
     boot: str
     facts: Callable[[Incident], Facts]
+    receivers: Callable[[], Sequence[ReceiverSettings]]
     held: Callable[[float], Collection[str]]
+    lost: Callable[[], bool]
     attempt: Callable[[ReceiverSettings, ClientSession, Message], Awaitable[Result]]
     attempted: Callable[[str, str, float], None]
     wrote: Callable[[], None]
@@ -71,7 +74,9 @@ class Lane:
 
     def __init__(self, settings: ReceiverSettings, ways: Ways) -> None:
         self.name, self.settings, self._ways = settings.name, settings, ways
-        self._since = ways.clock.now()
+        self._since = ways.clock.now()  # what was failed before that is not its fault
+        self._cut_off = False  # from the network, at the last turn
+        self._behind = True  # there may be something open of which it never heard
         self._budget = Budget(settings.per_minute, self._since)
         self._busy: dict[str, asyncio.Task[None]] = {}  # by incident: one message at a time, so that order holds
         self._sending = 0  # of these, how many deliveries have no answer yet
@@ -92,7 +97,13 @@ class Lane:
 
     def change(self, settings: ReceiverSettings) -> None:
         """Use these settings from the next attempt on."""
-        self.settings, self._budget, self._next_look = settings, Budget(settings.per_minute, self._ways.clock.now()), 0.0
+        self._since = self._ways.clock.now()
+        self.settings, self._budget = settings, Budget(settings.per_minute, self._since)
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Who hears of what may have changed: look at once whether there is something open of which it never heard."""
+        self._behind, self._next_look = True, 0.0
         self.wake()
 
     def stop(self, *, leaving: bool = False) -> None:
@@ -155,14 +166,17 @@ class Lane:
     async def _claim(self, now: float) -> list[Parcel]:
         """What is due. While the store cannot write, pages go out all the same: `_busy` alone keeps them from going twice."""
         busy, limit = list(self._busy), self._budget.free(now, AT_ONCE - self._sending)
+        back, lost = self._follow_network(now)
         held = self._ways.held(now) if now >= self._next_look else None
 
         def claim(connection: Connection) -> tuple[int, list[Parcel], float | None]:
+            if back:
+                outbox.retry_now(connection, [self.name], now)
             written = self._write_more(connection, held, now) if held is not None else 0
             parcels = outbox.claim(connection, self.name, self._ways.boot, now, limit, busy)
             return written, parcels, outbox.next_due(connection, self.name, [*busy, *(p.row.incident for p in parcels)])
 
-        if limit <= 0 and held is None:
+        if limit <= 0 and held is None and not back:
             self._due = self._room(now, now)
             return []
         try:
@@ -172,26 +186,36 @@ class Lane:
                 log.error("outbox cannot be written", receiver=self.name, error=str(error))  # noqa: TRY400 - expected: no trace
             self._blind, self._due = True, now + STORE_RETRY_SECONDS
             return await self._read(lambda c: outbox.due(c, self.name, now, limit, busy)) or []
-        self._blind = False
+        self._blind, self._cut_off = False, lost
         self._due = self._room(due, now) if due is not None else None
         if held is not None:
             self._next_look = now if written >= outbox.BITE else now + LOOK_SECONDS
+            self._behind = self._behind and bool(held or written >= outbox.BITE)
         if written:
             self._ways.wrote()
         return parcels
+
+    def _follow_network(self, now: float) -> tuple[bool, bool]:
+        """Is it back since the last turn, is it lost? A receiver is to blame only for what fails with a network."""
+        lost = self._ways.lost()
+        if lost:
+            self._since, self._cut_off = now, True
+        return self._cut_off and not lost, lost
 
     def _room(self, due: float, now: float) -> float | None:
         """When something that is due at `due` can go. None while all places are taken: a delivery that ends is news."""
         return None if self._sending >= AT_ONCE else max(due, self._budget.ready(now))
 
     def _write_more(self, connection: Connection, held: Collection[str], now: float) -> int:
-        """Who else must be told, and who reminded; the most that was written of one of them."""
-        stood_in = reminded = 0
+        """What it never heard of, who else must be told, and who reminded; the most that was written of one of them."""
+        caught_up = stood_in = reminded = 0
+        if self._behind:
+            caught_up = outbox.catch_up(connection, self.name, self._ways.receivers(), held, now)
         if self.settings.fallback:
             stood_in = outbox.stand_in(connection, self.name, self.settings.fallback, self._since, held, now)
         if self.settings.reminds:
             reminded = outbox.remind(connection, self.name, self.settings.reminds, held, now)
-        return max(stood_in, reminded)
+        return max(caught_up, stood_in, reminded)
 
     # One message
 

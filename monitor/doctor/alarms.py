@@ -5,18 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from monitor.config import Config, secrets
-from monitor.config_warnings import unheard, unreadable, unwitnessed
+from monitor.config_warnings import unheard, unnoticed, unreadable, unwitnessed
+from monitor.config_words import counted
 from monitor.doctor.finding import Finding
 from monitor.settings import open_to_all
 
 
 def configuration(config: Config) -> Iterator[Finding]:
     """It was taken; what it warns of and no other check says."""
-    elsewhere = {*unheard(config), *unreadable(config), *unwitnessed(config)}
+    elsewhere = {*unheard(config), *unnoticed(config), *unreadable(config), *unwitnessed(config)}
     for warning in config.warnings:
         if warning not in elsewhere:
             yield Finding("configuration", "warning", warning)
-    yield Finding("configuration", "ok", f"{config.path}: {len(config.probe)} probes, {len(config.receiver)} receivers")
+    yield Finding("configuration", "ok", f"{config.path}: {counted(len(config.probe), 'probe')}, {counted(len(config.receiver), 'receiver')}")
 
 
 def credentials(config: Config) -> Iterator[Finding]:
@@ -36,13 +37,12 @@ def alarms(config: Config) -> Iterator[Finding]:
     for receiver in paged:
         if not receiver.fallback and not any(other.fallback == receiver.name for other in paged):
             yield Finding(name, "warning", f'when receiver "{receiver.name}" cannot be reached, nobody is told in its place', "name a fallback")
-    if config.receiver and not any("monitor_fault" in receiver.on for receiver in config.receiver):
-        yield Finding(name, "warning", "no receiver asks for faults of Tillwatch itself: probes that cannot be measured stay unseen",
-                      'add "monitor_fault" to the `on` of one')
+    for text in unnoticed(config):
+        yield Finding(name, "warning", text, 'add "monitor_fault" to the `on` of one')
     if not config.heartbeat:
         yield Finding("heartbeat", "warning", "nobody notices when this machine dies", "set [heartbeat] url to a dead man's switch outside")
     if paged:
-        yield Finding(name, "ok", f"{len(paged)} receivers are told of outages and regressions")
+        yield Finding(name, "ok", f"{counted(len(paged), 'receiver')} {'is' if len(paged) == 1 else 'are'} told of outages and regressions")
 
 
 def programs(config: Config) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from monitor import client as api
 from monitor.config import Config
+from monitor.config_words import counted
 from monitor.doctor import alarms, host, network
 from monitor.doctor.finding import Finding, Result
 from monitor.doctor.network import Reach
@@ -102,4 +103,4 @@ def _print(found: Sequence[Finding]) -> None:
         table.add_row(finding.check, f"[{_COLOURS[finding.result]}]{finding.result}[/]", escape(finding.says), escape(finding.mend))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     count = {result: sum(f.result == result for f in found) for result in _COLOURS}
-    click.echo(f"{count['fault']} faults, {count['warning']} warnings")
+    click.echo(", ".join(counted(count[result], result) for result in ("fault", "warning")))

@@ -19,13 +19,15 @@ from monitor.clock import span
 from monitor.config import Config
 from monitor.doctor.finding import Finding
 from monitor.store.schema import NewerSchemaError, check
+from monitor.web.auth import SHORTEST, kept_token
+from monitor.web.door import MOST_CONNECTIONS
 
 NETWORK_FILES = ("nfs", "cifs", "smb", "9p", "ceph", "afs", "lustre", "ocfs2", "gfs2", "gluster", "fuse.gluster", "fuse.sshfs", "fuse.rclone")
 FLEETING = {"tmpfs": "memory, and gone after a reboot", "ramfs": "memory, and gone after a reboot",
             "overlay": "the container's own layer, and gone with the container"}
 LEAST_FREE, LOW_FREE = 100e6, 1e9        # bytes
 QUICK_CHECK_SECONDS = 5.0
-SPARE_FILES = 128                        # descriptors beside those of the probes
+SPARE_FILES = 128                        # descriptors beside those of the probes and of the web server's visitors
 BUILT = 1_735_689_600.0                  # 2025-01-01: no clock that is right shows less
 _UNSYNCHRONISED = 0x40                   # STA_UNSYNC of <sys/timex.h>
 
@@ -136,7 +138,9 @@ def token(config: Config) -> Iterator[Finding]:
     except OSError:
         yield Finding(name, "ok", "there is none yet: it is made at the first start")
         return
-    if mode & 0o077:
+    if os.access(path, os.R_OK) and not kept_token(path):
+        yield Finding(name, "fault", f"{path} holds no token: {SHORTEST} plain characters at least", f"delete {path} and restart the daemon")
+    elif mode & 0o077:
         yield Finding(name, "fault", f"others can read {path}, and can then do everything", f"delete {path} and restart the daemon")
     else:
         yield Finding(name, "ok", f"{path} is for this user alone")
@@ -174,7 +178,7 @@ def _synchronised() -> bool | None:
 def limits(config: Config) -> Iterator[Finding]:
     """Descriptors, the event loop, processors."""
     most = config.daemon.max_concurrency
-    wanted, soft = most.http + most.other + SPARE_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    wanted, soft = most.http + most.other + MOST_CONNECTIONS + SPARE_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft < wanted:
         yield Finding("open files", "warning", f"{soft} may be open at once, {wanted} may be needed", "raise LimitNOFILE= of the unit, or ulimit -n")
     else:

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from monitor.store.transaction import Outcome, transaction
 from monitor.store.trouble import DAMAGED, words
 
 NAME = "essentials.sqlite3"
+AHEAD = 0x711A          # the application_id of a copy that knows more than the database; it is gone as soon as a newer copy takes its place
 
 
 def copy(path: Path, to: Path, seconds: float, given_up: Callable[[], bool] = lambda: False) -> None:
@@ -44,6 +46,7 @@ def copy(path: Path, to: Path, seconds: float, given_up: Callable[[], bool] = la
 def keep(spare: Spare, to: Path) -> Outcome[None]:
     """Merge a spare into the copy: what is left to do when the database itself is damaged, or cannot be written to the end.
 
+    The copy is marked in the same transaction as being ahead of the database, unless the spare did not know what stands there.
     Raises sqlite3.Error or OSError.
     """
     to.touch(mode=0o600)
@@ -54,10 +57,38 @@ def keep(spare: Spare, to: Path) -> Outcome[None]:
             if words(error, to.parent) == DAMAGED:   # of no use either: the next time it is made anew
                 to.unlink()
             raise
-        outcome = transaction(connection, spare.merge)
+        outcome = transaction(connection, partial(_merge_ahead, spare))
     if outcome.error is None:
         spare.merged()
     return outcome
+
+
+def _merge_ahead(spare: Spare, into: sqlite3.Connection) -> None:
+    spare.merge(into)
+    if spare.complete:
+        into.execute(f"PRAGMA application_id = {AHEAD}")
+
+
+def ahead(path: Path) -> bool:
+    """Does the copy hold what the database could not be given? False where it cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+            return bool(connection.execute("PRAGMA application_id").fetchone()[0] == AHEAD)
+    except sqlite3.Error:
+        return False
+
+
+def upgrade(path: Path) -> None:
+    """Take the copy to the newest schema, as it is. Raises sqlite3.Error."""
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=1.0)) as connection:
+        migrate(connection)
+
+
+def taken(path: Path) -> None:
+    """The database has all that the copy has, on the disk. Raises sqlite3.Error."""
+    if ahead(path):
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=1.0)) as connection:
+            connection.execute("PRAGMA application_id = 0")
 
 
 def restore(copy_: Path, to: Path) -> None:

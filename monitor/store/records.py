@@ -115,11 +115,11 @@ def step_update(connection: sqlite3.Connection, update: Update, at: float, by: s
 
 
 def start_update(
-    connection: sqlite3.Connection, update: Update, baselines: Mapping[Target, Mapping[str, Any]], superseded: Iterable[Update], by: str,
+    connection: sqlite3.Connection, update: Update, baselines: Iterable[tuple[Target, Mapping[str, Any]]], superseded: Iterable[Update], by: str,
 ) -> None:
     """A new update with its frozen "before", and the earlier ones that it closes."""
     step_update(connection, update, update.started, by, "start", update.override)
-    save_baselines(connection, update.id, baselines.items())
+    save_baselines(connection, update.id, baselines)
     for earlier in superseded:
         step_update(connection, earlier, update.started, "tillwatch", "superseded", update.id)
 

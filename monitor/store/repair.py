@@ -2,7 +2,8 @@
 
 It is looked through for a bounded time: the small tables first and as a whole, then the samples as far as the time goes. A damaged file
 is moved aside, and the last copy of the essentials put in its place. A file that lost its newest commits (its write-ahead log was
-deleted) is sound, but older than the copy: what the copy knows better is written into it.
+deleted) is sound, but older than the copy: what the copy knows better is written into it. So is what the last run could write to
+the copy alone.
 """
 
 import sqlite3
@@ -33,13 +34,14 @@ def mend(path: Path, copy: Path, seconds: float, now: float) -> str:
     """
     why = _damage(path, copy, seconds)
     if not why:
-        return _take_from(copy, path) if path.exists() and copy.exists() else ""
+        return _take_from(copy, path, seconds) if path.exists() and copy.exists() else ""
     usable = essentials.usable(copy, seconds)
     written = copy.stat().st_mtime if usable else 0.0
     aside = _move_aside(path, now)
     if usable:
         essentials.restore(copy, path)
     marker(path).unlink(missing_ok=True)
+    essentials.taken(copy)
     left = f"the copy of the essentials of {_time(written)} was put in its place, without the samples" if usable else \
         "there was no copy of the essentials to put in its place, so all is begun anew"
     return f"the database {why}: " + (f"it was moved to {aside}, and " if aside else "") + left
@@ -105,24 +107,33 @@ def _identity(copy: Path) -> bool:
         return False
 
 
-def _take_from(copy: Path, path: Path) -> str:
+def _take_from(copy: Path, path: Path, seconds: float) -> str:
     """Bring a database that is older than its own copy to what the copy knows. What was done, or ""."""
+    written, ahead = copy.stat().st_mtime, essentials.ahead(copy) and essentials.usable(copy, seconds)
     with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None, timeout=1.0)) as connection:
+        if ahead:                                    # another version may have stopped, or an upgrade found no space
+            migrate(connection)
+            essentials.upgrade(copy)
         try:
             connection.execute("ATTACH ? AS copy", (f"file:{quote(str(copy))}?mode=ro",))
-            if not _newer(connection):
+            if not (ahead or _newer(connection)):
                 return ""
         except sqlite3.DatabaseError:
+            if ahead:
+                raise
             return ""                                # no copy worth the name: the next one takes its place
         connection.execute("BEGIN IMMEDIATE")
         for table in small_tables(connection, "copy"):
             connection.execute(f"INSERT OR REPLACE INTO main.{table} SELECT * FROM copy.{table}")  # noqa: S608 - names of our own schema
         connection.execute("COMMIT")
-    return f"the database was older than the copy of its essentials of {_time(copy.stat().st_mtime)}: what it lacked was taken from that"
+    essentials.taken(copy)
+    return f"the database was older than the copy of its essentials of {_time(written)}: what it lacked was taken from that"
 
 
 def _newer(connection: sqlite3.Connection) -> bool:
-    """Does the copy know more than the database, in the same words? Logs only grow, so the last number tells."""
+    """Does the copy know more than the database, in the same words? Logs only grow, so the last number tells; it does not tell of
+    what changed in place, which is why a copy that was written last says so itself (`essentials.ahead`).
+    """
     versions = {connection.execute(f"PRAGMA {schema}.user_version").fetchone()[0] for schema in ("main", "copy")}
     if versions != {len(STEPS)}:
         return False

@@ -21,11 +21,12 @@ Row = tuple[Any, ...]
 BULK = ("sample", "series", "reason")        # stay empty here: samples wait in the ring
 _INCIDENTS = "SELECT id FROM incident WHERE resolved IS NULL OR id IN (SELECT id FROM incident ORDER BY opened DESC LIMIT 500)"
 _UPDATES = "SELECT id FROM shop_update ORDER BY started DESC LIMIT"
-# Which rows are recent or open. The newest row of a log is always taken: the next one is numbered after it.
+# Which rows are recent or open. The newest row of a log is always taken: the next one is numbered after it. Messages that were settled
+# since the last copy of the essentials are taken too: a spare that is kept in that copy must not leave them unsettled there.
 _RECENT = {
     "incident": f"id IN ({_INCIDENTS})",
     "incident_step": f"incident IN ({_INCIDENTS}) OR id = (SELECT max(id) FROM incident_step)",  # noqa: S608 - our own words
-    "outbox": f"state IN ('queued', 'inflight', 'parked') OR incident IN ({_INCIDENTS})",
+    "outbox": f"state IN ('queued', 'inflight', 'parked') OR incident IN ({_INCIDENTS}) OR done > (SELECT max(done) FROM outbox) - 7200",  # noqa: S608
     "flip": "id > (SELECT max(id) FROM flip) - 5000",
     "shop_update": f"id IN ({_UPDATES} 100) OR id IN (SELECT update_id FROM incident WHERE resolved IS NULL)",  # noqa: S608
     "update_act": f"update_id IN ({_UPDATES} 100) OR id = (SELECT max(id) FROM update_act)",  # noqa: S608
@@ -119,7 +120,9 @@ def _marks(names: Sequence[str]) -> str:
 
 
 def fill(path: Path, copy: Path) -> Spare:
-    """A spare with what can be read: of the disk file at `path`, else of the copy of the essentials, else of nothing; table by table."""
+    """A spare with what can be read: of the database at `path`, else of its copy, else of nothing; table by table. Where the copy is ahead
+    of the database, they change places.
+    """
     spare = _empty()
     left = set(small_tables(spare))
     for uri in (f"file:{quote(str(path))}?mode=ro", *_unchanging(path)):

@@ -256,7 +256,8 @@ class Writer:
     # The spare
 
     def _filled(self) -> Spare:
-        spare = fill(self.path, self.copy)
+        first, then = (self.copy, self.path) if essentials.ahead(self.copy) else (self.path, self.copy)
+        spare = fill(first, then)
         if self.trouble == DAMAGED:
             spare.hold_all()
         return spare

@@ -3,6 +3,8 @@
 import hashlib
 import hmac
 import ipaddress
+import os
+import re
 import secrets
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ LOCAL = "local admin"
 SHORTEST = 16             # characters; a shorter token could be guessed
 GUESSES, WINDOW = 10, 60.0   # wrong tokens that one source may send within so many s
 MOST_SOURCES = 4096       # that are remembered; the one that is quiet for the longest is forgotten first
+_TOKEN = re.compile(rb"\s*([!-~]{%d,})\s*" % SHORTEST)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -111,14 +114,34 @@ class Guard:
 
 
 def local_token(state_dir: Path) -> str:
-    """The token of the command line on this host: made once, readable by the daemon's user alone."""
+    """The token of the command line on this host: made once, and anew when the file holds no token; readable by the daemon's user alone."""
     path = state_dir / "token"
-    if not path.exists():
-        made = path.with_suffix(".new")
-        made.touch(mode=0o600)
-        made.write_text(secrets.token_urlsafe(32) + "\n", encoding="ascii")
-        made.rename(path)
-    return path.read_text(encoding="ascii").strip()
+    return kept_token(path) or _made(path)
+
+
+def kept_token(path: Path) -> str:
+    """The token in that file; "" when there is no file, or something else in it. Raises OSError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            held = _TOKEN.fullmatch(file.read(4096))
+    except FileNotFoundError:
+        return ""
+    return held[1].decode() if held else ""
+
+
+def _made(path: Path) -> str:
+    """On the disk before it has its name: a crash leaves a whole token, or none."""
+    if path.exists():
+        log.warning("the token of this host was no token, and is made anew", path=str(path))
+    made, token = path.with_suffix(".new"), secrets.token_urlsafe(32)
+    made.unlink(missing_ok=True)
+    made.touch(mode=0o600)
+    with made.open("w", encoding="ascii") as file:
+        file.write(token + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    made.rename(path)
+    return token
 
 
 def foreign(request: web.BaseRequest, names: Collection[str]) -> bool:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from monitor import config_words
 from monitor.web.problems import ProblemError
 
 M = TypeVar("M", bound=BaseModel)
@@ -21,7 +22,8 @@ async def body(request: web.Request, model: type[M]) -> M:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        problems = [{"path": ".".join(map(str, e["loc"])), "message": e["msg"].removeprefix("Value error, ")} for e in error.errors()]
+        found = config_words.problems(error.errors(include_url=False), model, raw)
+        problems = [{"path": ".".join(map(str, where)), "message": message} for where, message in found]
         raise ProblemError(400, "; ".join(f"{p['path']}: {p['message']}" for p in problems), problems=problems) from None
 
 

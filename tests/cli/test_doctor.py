@@ -315,7 +315,8 @@ def test_who_is_told(tmp_path: Path) -> None:
     alone = list(alarms.alarms(configured(tmp_path, probe, hook.replace(', "monitor_fault"', ""))))
     assert results(alone) == [("alarms", "warning"), ("alarms", "warning"), ("heartbeat", "warning"), ("alarms", "ok")]
     assert 'receiver "hook" cannot be reached' in alone[0].says
-    assert "faults of Tillwatch itself" in alone[1].says
+    assert 'no receiver has "monitor_fault"' in alone[1].says
+    assert [f.says for f in alarms.configuration(configured(tmp_path, probe, hook))] == [f"{tmp_path / 'config.toml'}: 1 probe, 1 receiver"]
     pair = hook + 'fallback = "second"\n' + WEBHOOK.format(name="second", url="http://127.0.0.1:9/")
     assert results(list(alarms.alarms(configured(tmp_path, probe, pair, '[heartbeat]\nurl = "http://127.0.0.1:9/"\n')))) == [("alarms", "ok")]
 

@@ -271,8 +271,8 @@ def test_warnings_are_given_of_what_was_hardly_meant(home):
         'no receiver has "outage" in its `on`: nobody is told of an outage',
         'no receiver has "regression" in its `on`: nobody is told of a regression',
         'no receiver has "monitor_fault" in its `on`: nobody is told of probes that cannot be measured',
-        ("daemon.uplink: only one address beside the shop can tell whether this monitor itself has lost its network: when it goes down together "
-         'with the shop, nobody may be told. Set uplink = ["1.1.1.1:53", "9.9.9.9:53"]'))
+        ("daemon.uplink: only one address beside the shop can tell whether this monitor itself has lost its network: when it goes down "
+         'together with the shop, nobody may be told. Set uplink = ["1.1.1.1:53", "9.9.9.9:53"]'))
     heard = deaf.replace('"update"', '"outage", "regression", "monitor_fault"')
     assert load(home('\n[daemon]\nuplink = ["1.1.1.1:53"]\n' + heard)).warnings == ()
 

@@ -122,3 +122,11 @@ def test_a_secret_in_a_file_of_ones_own_is_taken(tillwatch, home):
     assert tillwatch("-c", config, "check-config").code == 0
     config.chmod(0o644)
     assert tillwatch("-c", config, "check-config").code == 2
+
+
+@pytest.mark.parametrize("key", ['tls = { ca_file = "a\\u0000b" }', 'bearer_token = { file = "a\\u0000b" }',
+                                 '[daemon]\nstate_dir = "a\\u0000b"'])
+def test_a_path_that_no_file_can_have(tillwatch, home, key):
+    answer = tillwatch("-c", home(key + "\n"), "check-config")
+    assert answer.code == 2
+    assert "write a path as a string" in answer.err

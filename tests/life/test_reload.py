@@ -1,5 +1,6 @@
 """Another configuration while the daemon runs: taken without a missed cycle, or refused with every problem and nothing changed."""
 
+import os
 import signal
 import sqlite3
 import time
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from homestead import SECRET, House, house, until
+
+from monitor import reload
+from monitor.config import ConfigError
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -156,3 +160,25 @@ def test_an_update_under_way_leaves_out_a_probe_that_measures_something_else_now
         until(notes, 10, "the same after a restart")
         assert home.get("/api/v1/updates/newest")["acts"][-1]["act"] == "left out"
         assert [m["type"] for m in home.village.messages] == ["notice"], "its start, and no alarm"
+
+
+def test_a_file_that_cannot_be_understood_or_read_in_time_is_refused_and_the_next_reload_works(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        home.write(home.probe("home"))
+        home.start()
+        good = home.config.read_text()
+        home.config.write_text(good + "\nx = " + "[" * 20_000)
+        assert home.post("/-/reload")[0] == 422
+        os.mkfifo(tmp_path / "pipe", 0o600)
+        home.write(home.probe("home") + '[[token]]\nname = "ci"\nvalue = { file = "pipe" }\nscopes = ["admin"]\n')
+        home.kill(signal.SIGHUP)
+        until(lambda: any("within 10 s" in str(e["problems"]) for e in home.events("configuration not taken")), 15, "the refusal of what hangs")
+        home.write(home.probe("home") + home.probe("two"))
+        assert home.post("/-/reload")[1]["added"] == ['probe "two"']
+        assert home.stop()[0] == 0
+
+
+async def test_what_nobody_expected_while_reading_is_a_problem_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: RecursionError: too deep"):
+        await reload.within(tmp_path, lambda: exec('raise RecursionError("too deep")'))
+    assert await reload.within(tmp_path, lambda: 5) == 5

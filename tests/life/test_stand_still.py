@@ -27,7 +27,7 @@ def test_a_stopped_process_goes_on_at_once_without_an_outage(tmp_path: Path) -> 
             assert max(min(at for at, path in home.village.visits if at > woken and path == f"/ok?{n}") for n in range(20)) - woken < 0.75
             time.sleep(1.0)
         assert home.village.messages == []
-        assert home.get("/api/v1/incidents")["incidents"] == []
+        assert {i["kind"] for i in home.get("/api/v1/incidents")["incidents"]} <= {"monitor_fault"}
         assert home.metric("tillwatch_probe_runs_total", outcome="failed") == 0
         assert home.metric("tillwatch_scheduler_missed_total") >= 3 * 20 * 14
         assert len(home.events("the machine, or this process, stood still")) == 3

@@ -16,6 +16,7 @@ import http.server, sys
 http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), http.server.SimpleHTTPRequestHandler).serve_forever()
 """
 ASK = "import sys, urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9464/api/v1/' + sys.argv[1], timeout=5).read().decode())"
+PICTURES = "10.77.47.4"
 CONFIG = f"""\
 [shop]
 name = "till"
@@ -40,6 +41,10 @@ name = "pay"
 kind = "http"
 url = "http://{OUTSIDE}:9001/?pay"
 critical = true
+[[probe]]
+name = "pictures"
+kind = "http"
+url = "http://{PICTURES}:9002/"
 """
 
 
@@ -52,7 +57,8 @@ def wire() -> Iterator[Cable]:
 @pytest.fixture
 def outside(wire: Cable, tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     """The shop and the witness, each at an address of its own."""
-    places = ((OUTSIDE, "9001"), (ELSEWHERE, "9000"))
+    subprocess.run(["ip", "-n", wire.outside, "address", "add", f"{PICTURES}/24", "dev", "outer"], check=True, timeout=10)
+    places = ((OUTSIDE, "9001"), (ELSEWHERE, "9000"), (PICTURES, "9002"))
     servers = [wire.start(wire.outside, "-c", SERVE, host, port, log=tmp_path / f"{port}.log") for host, port in places]
     yield servers
     for server in servers:
@@ -98,7 +104,7 @@ def test_t47_a_lost_network_is_one_fault_of_ours_and_no_outage(wire: Cable, log:
     until(lambda: all(i["resolved"] for i in api(wire, "incidents")["incidents"]), 40, log)
     found = api(wire, "incidents")["incidents"]
     assert [(i["kind"], i["cause"]) for i in found] == [("monitor_fault", "broken:uplink")]
-    assert {member["probe"] for member in found[0]["members"]} == {"home", "search", "pay"}
+    assert {member["probe"] for member in found[0]["members"]} == {"home", "search", "pay", "pictures"}
     until(lambda: log.read_text().count("this monitor has its network again") == 1, 10, log)
     assert log.read_text().count("this monitor has lost its network") == 1
     assert "probe is down" not in log.read_text()
@@ -112,3 +118,13 @@ def test_t47_a_shop_that_dies_while_the_witness_answers_is_down(wire: Cable, log
     incident = until(lambda: api(wire, "incidents")["incidents"], 40, log)[0]
     assert incident["kind"] == "outage"
     assert "this monitor has lost its network" not in log.read_text()
+
+
+@pytest.mark.timeout(120)
+def test_a_shop_that_dies_together_with_the_only_witness_is_down_while_its_pictures_answer(wire: Cable, log: Path) -> None:
+    subprocess.run(["ip", "-n", wire.outside, "address", "flush", "dev", "outer"], check=True, timeout=10)
+    subprocess.run(["ip", "-n", wire.outside, "address", "add", f"{PICTURES}/24", "dev", "outer"], check=True, timeout=10)
+    all_but_pictures = {"home": "down", "search": "down", "pay": "down", "pictures": "up"}
+    until(lambda: {p["probe"]: p["state"] for p in api(wire, "probes")["probes"]} == all_but_pictures, 40, log)
+    assert log.read_text().count("this monitor has lost its network") <= 1
+    assert all(i["kind"] == "outage" for i in api(wire, "incidents")["incidents"])

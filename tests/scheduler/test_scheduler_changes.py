@@ -65,6 +65,16 @@ async def test_one_that_goes_and_comes_back_during_its_run_is_run_anew_without_t
     assert len(bench.starts) == len(bench.samples) + 1
 
 
+async def test_one_that_goes_in_the_very_turn_in_which_its_run_starts_takes_nothing_with_it():
+    async with Bench([job("home")]) as bench:
+        asyncio.get_running_loop().call_at(bench.scheduler._heap[0][0] + 1e-6, bench.scheduler.change, [], LIMITS)
+        jump(phase(job("home"), 0.02) + 1)
+        await asyncio.sleep(5)
+        assert not bench.scheduler._failed.done()
+        assert bench.scheduler._groups["http"].busy == 0
+        assert bench.starts == []
+
+
 async def test_the_run_of_one_that_has_gone_is_ended_with_the_rest():
     async with Bench([job("home")], takes=lambda _n: 5.0) as bench:
         await asyncio.sleep(phase(job("home"), 0.02) + 1)

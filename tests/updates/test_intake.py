@@ -57,6 +57,18 @@ async def test_broken_runs_are_told_to_whoever_runs_us_and_never_turn_the_shop_r
     assert not (await stage.incidents())[0].open
 
 
+async def test_a_daemon_that_measures_nothing_at_all_knows_since_when(make: Make) -> None:
+    stage = await make(past=5)
+    assert stage.intake.blind() is None
+    begun = stage.clock.at
+    await stage.live(5, outcome=Outcome.BROKEN, reason="settings")
+    since = stage.intake.blind()
+    assert since is not None
+    assert begun <= since <= begun + SPACING
+    stage.intake.accept(stage.run("pay"))
+    assert stage.intake.blind() is None
+
+
 async def test_a_run_by_hand_is_stored_and_changes_nothing(stage: Stage) -> None:
     for _ in range(10):
         assert stage.intake.accept(stage.run("pay", trigger=MANUAL, **FAILING)) is False
@@ -186,11 +198,11 @@ async def test_fifty_probes_that_lose_our_own_network_are_one_incident_and_one_m
     assert {s.sample.reason for s in stored if s.sample.outcome is Outcome.BROKEN} == {"uplink"}
 
 
-async def test_what_fails_while_we_have_our_network_is_the_shops_doing_and_good_runs_are_not_asked_about(stage: Stage) -> None:
+async def test_what_fails_while_we_have_our_network_is_the_shops_doing_and_good_runs_may_bear_witness(stage: Stage) -> None:
     noted: list[str] = []
     stage.intake.note = lambda sample: bool(noted.append(sample.probe))
     await stage.live(4, failing=["pay"])
-    assert (stage.intake.down(), set(noted)) == ({PAY}, {"pay"})
+    assert (stage.intake.down(), set(noted)) == ({PAY}, {"home", "pay"})
 
 
 # ---- storms and flapping

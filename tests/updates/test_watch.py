@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from stage import BURST, HOME, MANUAL, PAY, RECHECK, SPACING, Actor, Make, Stage
 
-from monitor.store import Store, records
+from monitor import under_watch
+from monitor.store import Store, records, samples
 from monitor.updates import Refusal, Status
 from probes.sample import Outcome
 
@@ -686,6 +687,17 @@ async def test_a_probe_that_measures_something_else_is_left_out_and_cannot_be_gu
     assert (await stage.newest()).ruling["reason"] != "pass", "pay is critical: without it there is no pass"
 
 
+async def test_a_probe_that_is_gone_is_left_out_also_when_it_comes_back(stage: Stage) -> None:
+    update = await stage.start()
+    await stage.live(5)
+    changed(stage, actors=(Actor("home", critical=False),))
+    changed(stage)
+    await stage.live(60, slow=["pay"])
+    assert (await stage.newest()).verdict == "watching", "it may be another page by now"
+    assert set(unjudged(stage, update)) == {"pay"}
+    assert "taken out of the configuration" in stage.watch.facts(update)["sentence"]
+
+
 async def test_the_rest_is_judged_by_all_its_runs_after_a_change(stage: Stage) -> None:
     await stage.start()
     rounds = await stage.until("regression", slow=["pay"])
@@ -755,3 +767,20 @@ async def test_the_watch_says_when_a_step_of_it_does_not_end(stage: Stage) -> No
     await stage.live(1)
     assert seen[-1] == 42
     assert stage.watch.stuck == 0
+
+
+async def test_a_long_replay_in_pages_is_no_standing_still(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await stage.start()
+    await stage.live(10)
+    changed(stage, "home")
+    monkeypatch.setattr(under_watch, "PAGE", 5)
+    seen, after = [], samples.after
+
+    def slowly(*about: Any) -> Any:
+        stage.clock.at += 3
+        seen.append(stage.watch.stuck)
+        return after(*about)
+    monkeypatch.setattr(samples, "after", slowly)
+    await stage.look()
+    assert len(seen) > 4
+    assert max(seen) <= 6

@@ -195,6 +195,7 @@ async def test_all_that_is_wrong_with_a_body_is_said_at_once(shop: Front) -> Non
     assert is_problem(body, status, "invalid")
     assert sorted(p["path"] for p in body["problems"]) == ["changes.0.name", "changes.0.nme", "expect_downtime", "link", "phse", "version"]
     assert all(p["path"] in body["detail"] and p["message"] in body["detail"] for p in body["problems"])
+    assert "https?" not in body["detail"]
     assert (await shop.ask(UPDATES))[1] == {"updates": []}
 
 

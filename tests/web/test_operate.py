@@ -195,6 +195,11 @@ async def test_a_silence_that_is_none_is_refused(room: Room, change: dict[str, A
     assert room.silences.recent() == []
 
 
+async def test_what_is_wrong_with_a_silence_is_said_in_words(room: Room) -> None:
+    _, problem = await room.ask(SILENCES, {"probes": ["pay"], "for": "60d", "reason": "why"})
+    assert problem["detail"] == 'for: must be at most "30d", not "60d"'
+
+
 @pytest.mark.parametrize("missing", ["probes", "for", "reason"])
 async def test_a_silence_needs_all_three(room: Room, missing: str) -> None:
     body = {"probes": ["pay"], "for": "2h", "reason": "why"}

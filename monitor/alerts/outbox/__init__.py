@@ -12,10 +12,11 @@ and incidents they do not wait for each other.
 
 from monitor.alerts.outbox.rows import Parcel, Row
 from monitor.alerts.outbox.sending import RETRY_AFTER_CAP, Result, again, claim, due, next_due, requeue, retry_now, settle, to_repeat, wait_before
-from monitor.alerts.outbox.telling import BITE, enqueue, notify, remind, stand_in
-from monitor.alerts.outbox.upkeep import Ailing, ailing, drop_old, history, last_success, waiting
+from monitor.alerts.outbox.telling import BITE, catch_up, enqueue, notify, remind, stand_in
+from monitor.alerts.outbox.upkeep import AILING_AFTER, Ailing, ailing, drop_old, history, last_success, waiting
 
 __all__ = [
-    "BITE", "RETRY_AFTER_CAP", "Ailing", "Parcel", "Result", "Row", "again", "ailing", "claim", "drop_old", "due", "enqueue", "history",
-    "last_success", "next_due", "notify", "remind", "requeue", "retry_now", "settle", "stand_in", "to_repeat", "wait_before", "waiting",
+    "AILING_AFTER", "BITE", "RETRY_AFTER_CAP", "Ailing", "Parcel", "Result", "Row", "again", "ailing", "catch_up", "claim", "drop_old", "due",
+    "enqueue", "history", "last_success", "next_due", "notify", "remind", "requeue", "retry_now", "settle", "stand_in", "to_repeat",
+    "wait_before", "waiting",
 ]

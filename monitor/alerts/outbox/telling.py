@@ -17,19 +17,42 @@ BITE = 50  # rows written in one turn, so that the writer's turns stay short
 def enqueue(connection: sqlite3.Connection, transition: Transition, receivers: Sequence[ReceiverSettings], now: float) -> None:
     """Write down whom this transition is to be told to; call it in the incident's own transaction, after the incident is saved.
 
-    A receiver hears of an incident once per escalation, when it becomes something that it wants to hear of; that somebody has
-    taken it, if it cares; and of its end if it has, or may have, heard of it, whatever it wants to hear of now.
+    A receiver hears of an incident once per escalation, when it becomes something that it wants to hear of, unless somebody has
+    taken it; of that, if it cares; and of its end if it has, or may have, heard of it, whatever it wants to hear of now.
     """
     incident = transition.incident
     if not incident.open:
         _end(connection, incident, receivers, now)
         return
+    if incident.acked_by:
+        _taken(connection, incident, receivers, now)
+        return
     sick = _sick(connection) if incident.cause.startswith(RECEIVER_FAULT) else frozenset()
     for receiver in hearers(incident, receivers, sick):
         if not _fired(connection, receiver.name, incident):
             _begin(connection, receiver.name, incident, now)
-    if incident.acked_by:
-        _taken(connection, incident, receivers, now)
+
+
+def catch_up(
+    connection: sqlite3.Connection, receiver: str, receivers: Sequence[ReceiverSettings], held: Collection[str], now: float
+) -> int:
+    """Tell `receiver`, one of `receivers`, of what lasts, was told before it was there, and nobody has taken; how many messages that makes.
+
+    Nothing of the incidents in `held`.
+    """
+    rows = connection.execute(
+        """
+        SELECT facts FROM incident WHERE resolved IS NULL AND json_extract(facts, '$.told') AND json_extract(facts, '$.acked_by') = ''
+        AND id NOT IN (SELECT value FROM json_each(?))
+        AND NOT EXISTS (SELECT 1 FROM outbox WHERE receiver = ? AND outbox.incident = incident.id AND kind = 'firing'
+                        AND escalation >= json_extract(facts, '$.escalation')) ORDER BY id""",
+        (json.dumps(list(held)), receiver),
+    )
+    unheard, sick = (Incident.from_dict(json.loads(facts)) for (facts,) in rows.fetchall()), _sick(connection)
+    missed = [incident for incident in unheard if any(r.name == receiver for r in hearers(incident, receivers, sick))][:BITE]
+    for incident in missed:
+        _begin(connection, receiver, incident, now)
+    return len(missed)
 
 
 def notify(connection: sqlite3.Connection, incident: Incident, receivers: Sequence[ReceiverSettings], now: float) -> None:
@@ -42,19 +65,20 @@ def notify(connection: sqlite3.Connection, incident: Incident, receivers: Sequen
 def stand_in(connection: sqlite3.Connection, receiver: str, other: str, since: float, held: Collection[str], now: float) -> int:
     """Tell `other` what `receiver` could not be told for a minute, or refuses for good; how many messages that makes.
 
-    Once per incident and escalation, and not if `other` is told anyway. What has not even been tried counts from `since` (Unix s; the
-    start of the lane) on, when it was ready to go: a receiver may have asked to be left alone. Nothing of the incidents in `held`.
+    Once per incident and escalation, and not if `other` is told anyway. All counts from `since` (Unix s) on at the earliest, since when
+    the receiver is to blame for what it does not get; what has not even been tried, from when it was ready to go: a receiver may have
+    asked to be left alone. Nothing of the incidents in `held`.
     """
     rows = select(
         connection,
         f"""
         receiver = ? AND kind = 'firing' AND state IN ('queued', 'inflight') AND incident NOT IN (SELECT value FROM json_each(?))
-        AND CASE WHEN minimal = {REFUSED} THEN 1 WHEN attempts = 0 THEN max(not_before, ?) <= ? ELSE last_code <> '' AND first_attempt <= ? END
+        AND (minimal = {REFUSED} OR max(CASE WHEN attempts = 0 THEN not_before WHEN last_code <> '' THEN first_attempt END, ?) <= ?)
         AND EXISTS (SELECT 1 FROM incident WHERE id = outbox.incident AND resolved IS NULL AND json_extract(facts, '$.acked_by') = '')
         AND NOT EXISTS (SELECT 1 FROM outbox AS there WHERE there.receiver = ? AND there.incident = outbox.incident
                         AND there.kind = 'firing' AND there.escalation >= outbox.escalation)
         ORDER BY created LIMIT {BITE}""",  # noqa: S608 - numbers of ours
-        (receiver, json.dumps(list(held)), since, now - FALLBACK_AFTER, now - FALLBACK_AFTER, other),
+        (receiver, json.dumps(list(held)), since, now - FALLBACK_AFTER, other),
     )
     for row in rows:
         _begin(connection, other, row.opened, now, instead_of=receiver)
