@@ -103,7 +103,7 @@ def recorded(database: Path, shop: str, pager: Mapping[str, Any], hook: Sequence
             steps=[Step(*row) for row in rows("SELECT incident, at, what FROM incident_step ORDER BY id")],
             outbox=[Row(*row) for row in rows(
                 "SELECT id, receiver, incident, seq, kind, escalation, created, attempts, state FROM outbox ORDER BY receiver, incident, seq")],
-            flips=[Flip(*row) for row in rows("SELECT probe, at, new, since FROM flip ORDER BY id")],
+            flips=[Flip(*row) for row in rows("SELECT probe, at, new, since FROM flip WHERE old <> new ORDER BY id")],
             pager=[Event(e["at"], e["event_action"], e["dedup_key"]) for e in pager["requests"] if e["status"] == 202 and "event_action" in e],
             hook=[Receipt(**entry) for entry in hook],
             lives=lives,
