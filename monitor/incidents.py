@@ -121,7 +121,9 @@ def on_flip(incidents: Sequence[Incident], flip: Flip, context: Context, new_id:
         return _leave(incidents, flip)
     cause, kind = _cause(flip, context)
     member = _member(flip, context)
-    same = [i for i in _caused(incidents, cause) if kind == "monitor_fault" or flip.old is State.DOWN or _under_way(i, flip.at)]
+    same = [i for i in _caused(incidents, cause) if kind == "monitor_fault" or _under_way(i, flip.at)]
+    if flip.old is State.DOWN:                       # once more: it belongs where it was told, whatever the reason is now
+        same = [i for i in incidents if i.kind != "monitor_fault" and any(_is_down(m, flip.target) for m in i.members)] or same
     if not same and kind == "outage" and context.suspect and context.watched:
         same = _of(incidents, context.suspect.id)[:1]      # one incident per update, whatever goes wrong while it is under way
     if not same and kind == "outage" and context.storm:
@@ -282,7 +284,7 @@ def _leave(incidents: Sequence[Incident], flip: Flip) -> list[Transition]:
     out = []
     for incident in incidents:
         ours = (incident.kind == "monitor_fault") == (flip.new is State.MEASURED)
-        if not incident.open or not ours or not any(_target(m) == flip.target and m.recovered is None for m in incident.members):
+        if not incident.open or not ours or not any(_is_down(m, flip.target) for m in incident.members):
             continue
         members = tuple(replace(m, recovered=flip.at) if _target(m) == flip.target else m for m in incident.members)
         if incident.kind == "regression" or _down(members):
@@ -299,6 +301,10 @@ def _critical(members: Iterable[Member]) -> bool:
 
 def _down(members: Iterable[Member]) -> bool:
     return any(m.recovered is None for m in members)
+
+
+def _is_down(member: Member, target: Target) -> bool:
+    return _target(member) == target and member.recovered is None
 
 
 def _target(member: Member) -> Target:

@@ -3,8 +3,7 @@
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -75,13 +74,6 @@ class Listener:
         if foreign(request, {request.host, urlsplit(self._settings.url).netloc}):
             raise problems.ProblemError(403, "a page of another site asks for this change")
         return await handler(request)
-
-
-@asynccontextmanager
-async def serve(settings: WebSettings, routes: Iterable[web.RouteDef]) -> AsyncIterator[int]:
-    """Serve these routes, unchanged; gives the port that was bound. Raises OSError when the address cannot be had."""
-    async with Listener(settings, routes) as listener:
-        yield listener.port
 
 
 def _is_address(host: str) -> bool:

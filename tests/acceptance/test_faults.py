@@ -8,7 +8,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from theatre import Stage, stage, until
+from processes import until
+from theatre import Stage, stage
 
 from monitor.store import Store
 from probes.sample import Outcome, Sample

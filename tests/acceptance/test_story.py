@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from theatre import Stage, stage, until
+from processes import until
+from theatre import Stage, stage
 
 pytestmark = pytest.mark.timeout(240)
 

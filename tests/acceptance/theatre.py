@@ -6,15 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aiosmtpd.controller import Controller
+from processes import free_port, until
 
 from monitor.demo.inbox import Inbox
 
@@ -71,21 +71,6 @@ observe = "60s"
 interval_factor = 1
 margin = {{ success = 0.25, p50 = 0.5, p95 = 1.0 }}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-def until(true: Callable[[], Any], seconds: float, what: str) -> Any:
-    """What `true` gives as soon as it gives something."""
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < end, f"{what} did not happen within {seconds} s"
-        time.sleep(0.05)
-    return found
 
 
 def listens(port: int) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -121,12 +120,6 @@ def make_message(incident: Incident | None = None, *, now: float | None = None, 
     now = time.time() if now is None else now
     page = compose(incident, FACTS, Delivery("oncall", "https://wiki.example/pay"), now)
     return Message(id_, "firing" if incident.open else "resolved", incident, page, **values)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Mailbox:

@@ -13,7 +13,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from desk import FACTS, Hook, free_port, make_incident, make_member, make_message, serving, settings, silent_server, teller, until
+from desk import FACTS, Hook, make_incident, make_member, make_message, serving, settings, silent_server, teller, until
+from processes import free_port
 
 from monitor.alerts import alertmanager, dispatch
 from monitor.alerts.delivery import Delivered, DeliveryError, Message, Told

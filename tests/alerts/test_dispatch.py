@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from desk import FACTS, NIGHT, Hook, free_port, hook, make_incident, serving, settings, silent_server, teller, until
+from desk import FACTS, NIGHT, Hook, hook, make_incident, serving, settings, silent_server, teller, until
+from processes import free_port
 from structlog.testing import capture_logs
 
 from monitor.alerts import dispatch, lane, outbox, words

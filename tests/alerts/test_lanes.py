@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from desk import FACTS, NIGHT, Hook, free_port, hook, make_incident, serving, silent_server, teller, until
+from desk import FACTS, NIGHT, Hook, hook, make_incident, serving, silent_server, teller, until
+from processes import free_port
 
 from monitor.alerts import dispatch, lane, outbox
 from monitor.alerts.budget import Budget

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import trustme
 from aiohttp import web
-from desk import FACTS, SECRET, free_port, make_incident, make_member, make_message, settings
+from desk import FACTS, SECRET, make_incident, make_member, make_message, settings
 from fake_pagerduty import KEY
 from fakes import Fault
+from processes import free_port
 from pydantic import ValidationError
 from stands import HTTP, MAIL, TOKEN, TOPIC, Stand, http_stand, keys, mail_stand, notice, stand, steps
 

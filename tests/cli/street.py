@@ -16,6 +16,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from processes import free_port
+
 from monitor.demo.inbox import Inbox
 
 CONFIG = """\
@@ -125,12 +127,6 @@ def command(*words: str) -> list[str]:
 def till(*words: str, cwd: Path | None = None, **env: str) -> Done:
     done = subprocess.run(command(*words), capture_output=True, text=True, timeout=60, check=False, cwd=cwd, env=environment(**env))
     return Done(done.returncode, done.stdout, done.stderr)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def answers(port: int) -> bool:

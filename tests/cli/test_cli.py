@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 import pytest
-from street import Done, Street, answers, command, environment, free_port, process, stub, till, until
+from processes import free_port
+from street import Done, Street, answers, command, environment, process, stub, till, until
 
 from monitor.cli import main, main_group
 

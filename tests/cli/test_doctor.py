@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import trustme
 from aiohttp import web
-from street import free_port, till
+from processes import free_port
+from street import till
 
 from monitor.config import Config, load
 from monitor.doctor import alarms, examine, host, network

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from street import Done, answers, command, free_port, process, till, until
+from processes import free_port
+from street import Done, answers, command, process, till, until
 
 from monitor.demo.inbox import Inbox
 

@@ -5,7 +5,6 @@ import http.server
 import json
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 import pytest
 import trustme
+from processes import free_port
 
 from monitor.demo.inbox import Inbox
 from monitor.store import Store
@@ -74,12 +74,6 @@ SCRAPES = """\
 global: {{scrape_interval: 500ms}}
 scrape_configs: [{{job_name: tillwatch, static_configs: [{{targets: ["127.0.0.1:{daemon}"]}}]}}]
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Page(http.server.BaseHTTPRequestHandler):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homestead import House, house, until
+from homestead import House, house
+from processes import until
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "store"))
 from disks import fill, needs_root, remount, tmpfs

@@ -8,7 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from homestead import SECRET, House, house, until
+from homestead import SECRET, House, house
+from processes import until
 
 from monitor import reload
 from monitor.config import ConfigError

@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from homestead import house, until
+from homestead import house
+from processes import until
 
 pytestmark = pytest.mark.timeout(90)
 

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from homestead import house, until
+from homestead import house
+from processes import until
 
 pytestmark = pytest.mark.timeout(60)
 SLOW = 'interval = "8s"\ntimeout = "8s"'

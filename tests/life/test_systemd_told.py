@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homestead import house, until
+from homestead import house
+from processes import until
 
 from monitor import life, systemd
 

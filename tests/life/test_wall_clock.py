@@ -7,7 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from homestead import House, house, until
+from homestead import House, house
+from processes import until
 
 from monitor import clock
 from monitor.app import _not_ahead

@@ -565,6 +565,8 @@ def test_what_came_and_went_and_is_down_for_good_pages_whoever_acknowledged_the_
     assert [t.what for t in on_flip(book.open, again, SHOP, book.id)] == ["changed"]
     book.do([acknowledged(book.only, "ann", 210.0)])
     assert [t.what for t in on_flip(book.open, again, SHOP, book.id)] == ["escalated"]
+    otherwise = replace(again, reason="connect_refused")
+    assert [(t.what, t.incident.id) for t in on_flip(book.open, otherwise, SHOP, book.id)] == [("escalated", "I1")]
 
 
 def ruling(*guilty):

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from masquerade import Guest, free_port, town
+from masquerade import Guest, town
+from processes import free_port
 
 QUIET = """
 [shop]

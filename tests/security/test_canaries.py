@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from canaries import CONFIGURED, SHAPES, Canary, secret, webhook_key
-from masquerade import Guest, Town, free_port, town, until
+from masquerade import Guest, Town, town
+from processes import free_port, until
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from masquerade import Guest, free_port, until
+from masquerade import Guest
+from processes import free_port, until
 
 from monitor.web.door import MOST_CONNECTIONS
 

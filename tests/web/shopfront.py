@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from listening import serve
 
 from monitor.before import Judged
 from monitor.casebook import Casebook, Reports
@@ -20,7 +21,6 @@ from monitor.updates import UpdateSettings
 from monitor.watch import Pace, Watch
 from monitor.web.api import Api
 from monitor.web.auth import Guard, Tokens, local_token
-from monitor.web.server import serve
 from monitor.web.settings import TokenSettings, WebSettings
 from probes.sample import Outcome, Sample
 from probes.table import PROBES

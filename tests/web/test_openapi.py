@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import ClientSession, web
+from listening import serve
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from shopfront import HOME, made
 
@@ -29,7 +30,6 @@ from monitor.web.auth import Guard, Tokens
 from monitor.web.openapi import OPERATIONS, document
 from monitor.web.operate import Operate
 from monitor.web.probe import OnDemand
-from monitor.web.server import serve
 from monitor.web.settings import WebSettings
 from probes.clients import Clients
 from probes.http import HttpSettings

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from listening import serve
 
 from monitor.alerts.delivery import ReceiverSettings
 from monitor.alerts.table import RECEIVERS
@@ -19,7 +20,6 @@ from monitor.silences import Silences
 from monitor.store import Store, records
 from monitor.web.auth import Guard, Tokens
 from monitor.web.operate import Operate
-from monitor.web.server import serve
 from monitor.web.settings import TokenSettings, WebSettings
 
 TARGETS = [("home", "", ""), ("pay", "", ""), ("checkout-de", "", ""), ("checkout-fr", "iPhone", "")]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, TCPConnector, web
+from listening import serve
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from test_prometheus import ask, free_port, running, until
@@ -20,7 +21,6 @@ from monitor.exporter import FACTS, PHASES
 from monitor.web import probe as on_demand
 from monitor.web.auth import Guard, Tokens
 from monitor.web.probe import OnDemand
-from monitor.web.server import serve
 from monitor.web.settings import TokenSettings, WebSettings
 from probes.clients import Clients
 from probes.http import HttpSettings

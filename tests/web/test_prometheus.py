@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import free_port
 
 CONFIG = """\
 [shop]
@@ -38,12 +38,6 @@ SCRAPES = """\
 global: {{scrape_interval: 250ms}}
 scrape_configs: [{{job_name: tillwatch, static_configs: [{{targets: ["127.0.0.1:{daemon}"]}}]}}]
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

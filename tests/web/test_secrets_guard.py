@@ -14,6 +14,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 from aiohttp import web
+from listening import serve
 from structlog.testing import capture_logs
 
 from monitor.clock import ManualClock
@@ -22,7 +23,6 @@ from monitor.web.api import Api
 from monitor.web.auth import GUESSES, MOST_SOURCES, WINDOW, Guard, Guesses, Tokens
 from monitor.web.operate import Operate
 from monitor.web.probe import OnDemand
-from monitor.web.server import serve
 from monitor.web.settings import Scope, TokenSettings, WebSettings
 
 ROOT = Path(__file__).resolve().parents[2]
