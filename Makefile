@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 
-.PHONY: help setup servers demo test test-systemd check lint types bench-http campaign clean
+.PHONY: help setup servers demo test test-systemd check lint types bench-http bench-judge campaign clean
 
 help:               ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -47,6 +47,10 @@ campaign: setup     ## Kill the daemon a thousand times under flapping probes (a
 bench-http: setup   ## CPU per http probe beside Prometheus and blackbox_exporter (see bench/README.md)
 	@sh tools/debian.sh prometheus prometheus-blackbox-exporter nginx-light
 	@$(BIN)/python bench/http_peers.py
+
+bench-judge: setup  ## The judge beside others on the open histories in DATA=DIR, into docs/judge.md (about 5 minutes)
+	@UV_PROJECT_ENVIRONMENT=$(VENV) UV_SYSTEM_CERTS=1 $(UV) sync --frozen --quiet --group bench
+	@$(BIN)/python bench/judge/run.py --data $(DATA) --docs docs/judge.md
 
 clean:              ## Remove what was made
 	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis

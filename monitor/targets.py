@@ -1,5 +1,6 @@
 """What a configured probe is to each room: its targets, its spacings, and what intake, scheduler and judge need of it."""
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from monitor.before import Judged
@@ -31,10 +32,18 @@ def watched(probe: Probe) -> Watched:
     return Watched(rule=probe, host=host, critical=probe.critical, control=probe.control)
 
 
-def judged(target: Target, probe: Probe, update: UpdateSettings) -> Judged:
+def control_cohort(probe: Probe, probes: Iterable[Probe]) -> str:
+    """The name of the probe that a cohort is judged beside: of the same kind and url, in no cohort; "" when there is none."""
+    def what(one: Probe) -> tuple[str, object]:
+        return one.kind, getattr(one, "url", None)
+    return next((other.name for other in probes if probe.cohort and not other.cohort and what(other) == what(probe)), "")
+
+
+def judged(target: Target, probe: Probe, update: UpdateSettings, probes: Iterable[Probe] = ()) -> Judged:
+    """`probes` are all that are configured: a cohort finds its control cohort among them."""
     subject = Subject(
         probe=target[0], device=target[1], cohort=target[2], kind=probe.kind, critical=probe.critical, control=probe.control,
-        margin=margin_for(probe.kind, update.margin, probe.margin), signals=PROBES[probe.kind].signals)
+        margin=margin_for(probe.kind, update.margin, probe.margin), signals=PROBES[probe.kind].signals, beside=control_cohort(probe, probes))
     return Judged(subject, probe.interval, fast_spacing(probe, update.interval_factor), probe.urgency)
 
 

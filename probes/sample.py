@@ -64,10 +64,21 @@ class Sample:
 class Signal:
     """What a kind of probe declares to the judge: which number of its samples is compared, and how.
 
-    `test` names the test: *bernoulli* reads the outcome, *latency* reads `value` ("" = `Sample.seconds`) of runs that
-    were ok.
+    `test` names the test, and `value` what it reads:
+    *bernoulli* the outcome of the run ("") or of a step ("step/pay");
+    *latency* `Sample.seconds` ("") of runs that were ok, or a name of `Sample.values`, or a step that passed ("step/pay");
+    *count* a name of `Sample.counts`: events since the run before. No events are a 0; a name that is missing says nothing;
+    *ratio* `value` per `per`, two names of `Sample.counts`: errors per request, orders per session;
+    *novelty* every name of `Sample.counts` that begins with `value`: the rest of the name is a signature. What weighs more
+    begins with "error:", "critical:" or "changed:" (see monitor/judge/novelty.py);
+    *silence* a name of `Sample.counts`: lines since the run before, of something that always spoke.
+
+    A `value` that ends in "/*" stands for every such name of the past, one signal each: "step/*". The "*" of `name` becomes it.
     """
 
     name: str
-    test: Literal["bernoulli", "latency"]
+    test: Literal["bernoulli", "latency", "count", "ratio", "novelty", "silence"]
     value: str = ""
+    per: str = ""                                 # of a ratio: the name of its denominator
+    harm: Literal["up", "down"] = "up"            # of counts and ratios: which way is worse
+    family: Literal["probe", "log", "business"] = "probe"      # evidence that shares a weight, see docs/judge.md

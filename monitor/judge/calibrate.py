@@ -11,11 +11,11 @@ from random import Random
 
 from monitor.judge.evidence import Fit, strength
 from monitor.judge.sequential import SHORTEST_HORIZON
+from monitor.judge.success import OUTAGE
 
 PLACEBO_WINDOWS = 20
 PLACEBO_PAST = 1300               # runs further back are another shop
-LARGEST_STRETCH = 2.0
-OUTAGE = 4                        # failures in a row that make a window unfit as a placebo
+LARGEST_STRETCH = 1.5
 POWER_WANTED = 0.80
 POWER_HORIZON = 240               # samples, unless told otherwise: 2 h at 30 s
 # Nats for which the power is measured: near ln 2, 3, 4, 6, 8, 10, 20 signals, and beyond.
@@ -29,7 +29,7 @@ Power = tuple[tuple[int, ...], ...]
 
 
 def has_outage(oks: Sequence[bool]) -> bool:
-    """True when OUTAGE runs or more in a row failed."""
+    """True when OUTAGE runs or more in a row failed: such a window is unfit as a placebo."""
     failures = 0
     for ok in oks:
         failures = 0 if ok else failures + 1
@@ -50,11 +50,16 @@ def placebo_reach(fit: Fit, window: Sequence[float | None]) -> float:
 
 
 def stretch(reaches: Sequence[float]) -> float:
-    """What multiplies the need of an alarm, 1 to 2: the second highest placebo of ten or more, else the highest."""
+    """What multiplies the need of an alarm, 1 to LARGEST_STRETCH: the second highest placebo of ten or more, else the highest."""
     if len(reaches) < 3:
         return 1.0
     highest = sorted(reaches, reverse=True)
     return min(max(highest[0] if len(reaches) < 10 else highest[1], 1.0), LARGEST_STRETCH)
+
+
+def usual(peaks: Sequence[float]) -> float:
+    """What was reached after one harmless update and after another: the second highest; 0 when there were not two."""
+    return sorted(peaks, reverse=True)[1] if len(peaks) >= 2 else 0.0
 
 
 def placebo_cuts(runs: int) -> range:

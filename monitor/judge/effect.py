@@ -4,8 +4,10 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
+from monitor.judge.counts import CountFit
 from monitor.judge.distributions import quantile, wilson
 from monitor.judge.latency import LatencyFit
+from monitor.judge.ratios import RatioFit
 
 BOUND = 2.7                       # standard errors: 95 % for all looks at 5 to 60 samples together (1.96: for one look)
 _NEWEST = 120                     # samples compared: the bounds hardly move with more, the time does
@@ -28,6 +30,37 @@ def success_change(failed_before: int, before: int, failed_after: int, after: in
     down = math.hypot(math.log(max(share_after / low_after, 1.0)), math.log(max(high_before / share_before, 1.0)))
     up = math.hypot(math.log(max(high_after / share_after, 1.0)), math.log(max(share_before / low_before, 1.0)))
     return ratio * math.exp(-down), ratio, ratio * math.exp(up)
+
+
+def count_change(fit: CountFit, after: Sequence[float]) -> Change | None:
+    """Ratio of the means. The errors of their logarithms are those of the larger of both spreads: the past's at that
+    mean, and what `after` itself shows; neighbours that are alike make them wider."""
+    count, total = len(after), sum(after)
+    if not count:
+        return None
+    mean, usual = (total + 0.5) / count, fit.mean + 0.5 / fit.count
+    seen = sum((events - total / count) ** 2 for events in after) / max(count - 1, 1)
+    square = max(fit.variance(mean), seen) / (mean * mean * count) + fit.variance(usual) / (usual * usual * fit.count)
+    return _around(mean / usual, BOUND * math.sqrt(square / fit.temper))
+
+
+def ratio_change(fit: RatioFit, events: float, tries: float, runs: int, *, fewer: bool) -> Change | None:
+    """Ratio of the shares with over-dispersed errors; with `fewer`, of the shares of the tries without the event."""
+    if not tries:
+        return None
+    before, after = (fit.events + 0.5) / (fit.tries + 1), (events + 0.5) / (tries + 1)
+    if fewer:
+        before, after = 1 - before, 1 - after
+    square = sum(
+        (1 - share) / share * (1 + max(n / m - 1, 0) * fit.rho) / n
+        for share, n, m in ((before, fit.tries, fit.count), (after, tries, runs))
+    )
+    return _around(after / before, BOUND * math.sqrt(square / fit.temper))
+
+
+def _around(ratio: float, error: float) -> Change:
+    by = math.exp(min(error, _WIDEST))
+    return ratio / by, ratio, ratio * by
 
 
 def latency_change(fit: LatencyFit, after: Sequence[float]) -> Change | None:

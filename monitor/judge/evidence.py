@@ -1,20 +1,24 @@
 """The kinds of test, in one table, and the state of one watched signal.
 
-A further kind (counts, novelty, ratios, two samples side by side) is one class that fits a past, one that takes in what
-came after, and one line in TESTS.
+A further kind is one class that fits a past, one that takes in what came after, and one line in TESTS.
 """
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, ClassVar, Protocol, Self
 
-from monitor.judge.effect import Change, latency_change, success_change
-from monitor.judge.latency import LatencyFit
-from monitor.judge.sequential import LONE_NEED
-from monitor.judge.signals import Subject
-from monitor.judge.success import SuccessFit
+from monitor.judge.counts import CountFit
+from monitor.judge.drift import stable_from
+from monitor.judge.effect import Change, count_change, latency_change, ratio_change, success_change
+from monitor.judge.latency import REFERENCE, LatencyFit
+from monitor.judge.novelty import MOST_NEW, NoveltyEvidence, NoveltyFit
+from monitor.judge.ratios import RatioFit
+from monitor.judge.sequential import LONE_NEED, NEVER
+from monitor.judge.signals import Reading, Subject
+from monitor.judge.silence import SilenceFit
+from monitor.judge.success import SuccessFit, without_outages
 from probes.sample import Signal
 
 KEPT = 400                        # newest readings kept to show how large the change is
@@ -25,7 +29,7 @@ class Evidence(Protocol):
 
     seen: int
 
-    def add(self, reading: float) -> None:
+    def add(self, reading: Reading) -> None:
         """Takes one reading in."""
 
     def bet(self) -> float:
@@ -63,7 +67,7 @@ class Fit(Protocol):
         """By how much the placebo windows raise what an alarm needs."""
 
     @classmethod
-    def of(cls, readings: Sequence[float]) -> Self | None:
+    def of(cls, readings: Sequence[Reading]) -> Self | None:
         """Fits readings, oldest first; None when they are too few."""
 
     def stretched(self, by: float) -> Self:
@@ -73,7 +77,7 @@ class Fit(Protocol):
         """The test before its first sample, made for a watch of `horizon` samples."""
 
     @staticmethod
-    def worsened(reading: float, by: float, random: Random) -> float:
+    def worsened(reading: Reading, by: float, random: Random) -> Reading:
         """The reading of a shop that got worse by the margin `by`: what the power is measured with."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,7 +88,33 @@ class Fit(Protocol):
         """What `to_dict` gave."""
 
 
-TESTS: dict[str, type[SuccessFit] | type[LatencyFit]] = {"bernoulli": SuccessFit, "latency": LatencyFit}
+TESTS: dict[str, type[Fit]] = {
+    "bernoulli": SuccessFit, "latency": LatencyFit, "count": CountFit, "ratio": RatioFit, "novelty": NoveltyFit, "silence": SilenceFit,
+}
+_UNPACKED = {"ratio", "novelty"}  # tests whose readings are no plain numbers
+_NOTHING = 1e-9                   # worth of a bet on what does not count
+
+
+def _always() -> bool:
+    return True
+
+
+def learn(signal: Signal, readings: Sequence[Reading], pace: float = 1.0) -> Fit | None:
+    """The test of `signal` fitted to its past, oldest first; None when that is too little. `pace`: as SuccessFit has it."""
+    if signal.test == "bernoulli":
+        return SuccessFit.of(usable(signal, readings), pace)
+    if signal.test == "count":
+        return CountFit.of(readings, signal.harm)
+    return TESTS[signal.test].of(usable(signal, readings))
+
+
+def usable(signal: Signal, readings: Sequence[Reading]) -> Sequence[Reading]:
+    """The part of a past that says how the target usually is: no outages, and of durations what came after a shift."""
+    if signal.test == "bernoulli":
+        return without_outages(readings)
+    if signal.test == "latency" and (begin := stable_from(readings[-REFERENCE:])):
+        return readings[begin - min(len(readings), REFERENCE):]
+    return readings
 
 
 def strength(evidence: Evidence, stretch: float) -> float:
@@ -103,6 +133,7 @@ class Watched:
     """
 
     __slots__ = (
+        "_counted",
         "_readings",
         "_shown",
         "bet_handicap",
@@ -110,10 +141,13 @@ class Watched:
         "evidence",
         "failed",
         "fit",
+        "found",
         "handicap",
         "horizon",
         "overloaded",
+        "peak",
         "signal",
+        "stands_out",
         "subject",
         "taken",
         "warm",
@@ -123,7 +157,11 @@ class Watched:
     def __init__(self, subject: Subject, signal: Signal, fit: Fit, horizon: int) -> None:
         self.subject, self.signal, self.fit, self.horizon = subject, signal, fit, horizon
         self.weight = self.handicap = self.bet_handicap = 0.0
-        self._readings = array("d")                # the newest KEPT of them, and some older ones; packed
+        self.stands_out: Callable[[], bool] = _always      # against the control cohort beside it, if there is one
+        self.peak = 0.0            # highest evidence so far, as a multiple of what a lone signal needs
+        # The newest KEPT of them, and some older ones; packed when they are numbers.
+        self._readings: array[float] | list[Reading] = [] if signal.test in _UNPACKED else array("d")
+        self.found: dict[str, float] = {}          # events by signature, of those that are new
         self.taken = self.failed = self.warm = self.overloaded = 0
         self._shown: tuple[int, Change | None] = (0, None)
         self.restart()
@@ -132,29 +170,42 @@ class Watched:
         """Forgets the evidence, as when a control probe was worse at the same time; what was measured is kept."""
         self.evidence: Evidence = self.fit.start(self.horizon)
         self.bet_now = 1.0         # the bet, tempered by the placebo stretch
+        self._counted = NEVER
 
-    def add(self, reading: float) -> None:
+    def add(self, reading: Reading) -> None:
         """Takes a reading in, to be judged."""
         self.evidence.add(reading)
-        self._readings.append(reading)
+        if isinstance(self.evidence, NoveltyEvidence):
+            self._find(self.evidence.news)
+        else:
+            self._readings.append(reading)
         if len(self._readings) == 2 * KEPT:
             del self._readings[:KEPT]
         self.taken += 1
-        self.failed += reading < 0.5
+        self.failed += self.signal.test == "bernoulli" and reading < 0.5
         bet = self.evidence.bet()
         self.bet_now = bet if self.fit.stretch == 1.0 else bet ** (1 / self.fit.stretch)
+        self._counted = self.evidence.counted()
+        self.peak = max(self.peak, math.log(self.bet_now) / LONE_NEED, self._counted / LONE_NEED + 1)
 
-    def newest(self) -> list[float]:
-        """The newest KEPT readings, oldest first."""
+    def newest(self) -> list[Reading]:
+        """The newest KEPT readings, oldest first; of new signatures none are kept but what was `found`."""
         return list(self._readings[-KEPT:])
 
+    def _find(self, news: dict[str, float]) -> None:
+        for name, count in news.items():
+            if name in self.found or len(self.found) < MOST_NEW:
+                self.found[name] = self.found.get(name, 0.0) + count
+
     def gated(self) -> float:
-        """The bet as far as the harm has a practical size; looked at only near an alarm."""
-        return float(self.evidence.gated_bet() ** (1 / self.fit.stretch))
+        """The bet as far as the harm has a practical size and stands out; looked at only near an alarm."""
+        worth = float(self.evidence.gated_bet() ** (1 / self.fit.stretch))
+        return worth if worth <= 1 or self.stands_out() else _NOTHING
 
     def counted(self) -> float:
         """Nats by which the tests with a fixed budget are past what this signal needs; an alarm at 0."""
-        return self.evidence.counted() - self.handicap
+        nats = self._counted - self.handicap
+        return nats if nats < 0 or self.stands_out() else NEVER
 
     def alone(self) -> float:
         """Nats by which this signal alone is past its need; an alarm at 0."""
@@ -167,7 +218,7 @@ class Watched:
 
     def lone_evidence(self) -> float:
         """Nats of evidence regardless of its share of the budget, the counting tests put on the scale of the bets."""
-        return max(math.log(self.gated()), self.evidence.counted() + LONE_NEED)
+        return max(math.log(self.gated()), self._counted + LONE_NEED)
 
     def change(self) -> Change | None:
         """After / before with its bounds; reckoned once per reading, it takes a millisecond."""
@@ -175,9 +226,29 @@ class Watched:
             self._shown = self.taken, self._change()
         return self._shown[1]
 
+    def mean(self) -> float:
+        """Of the newest KEPT readings of a count; 0 when there are none."""
+        newest = self.newest()
+        return sum(newest) / len(newest) if newest else 0.0
+
+    def share(self) -> float:
+        """Events per try in the newest KEPT runs of a ratio, as it was declared; 0 when there were no tries."""
+        events, tries = self._sums()
+        share = events / tries if tries else 0.0
+        return 1 - share if self.signal.harm == "down" and tries else share
+
+    def _sums(self) -> tuple[float, float]:
+        newest = self.newest()
+        return sum(k for k, _ in newest), sum(n for _, n in newest)
+
     def _change(self) -> Change | None:
         if isinstance(self.fit, LatencyFit):
             return latency_change(self.fit, self.newest())
         if isinstance(self.fit, SuccessFit):
             return success_change(self.fit.failures, self.fit.count, self.failed, self.taken)
+        if isinstance(self.fit, CountFit):
+            return count_change(self.fit, self.newest())
+        if isinstance(self.fit, RatioFit):
+            runs = min(self.taken, KEPT)
+            return ratio_change(self.fit, *self._sums(), runs, fewer=self.signal.harm == "down")
         return None

@@ -15,23 +15,26 @@ from typing import Any, ClassVar, Self
 from monitor.judge.distributions import chi_square_80, normal_scores, quantile
 from monitor.judge.sequential import LONE_NEED, NEVER, SHORTEST_HORIZON, Bets, Bursts, count_bursts
 
-TOLERANCE = 1.03                  # durations are divided by this before they are ranked: nobody is paged for 3 %
-BODY_GATE = 1.10                  # a shift counts while the recent median is this multiple of the baseline's
-TAIL_GATE = 1.30                  # the same for the slow tail, at the 90th percentile
-TAIL_BURST = 1.30                 # a sample above this multiple of the baseline's p95 is a slow one
-TAIL_SLICE = 0.01                 # of the false-alarm budget, for bursts of slow samples
+TOLERANCE = 1.01                  # durations are divided by this before they are ranked: nobody is paged for 1 %
+BODY_GATE = 1.14                  # a shift counts while the recent median is this multiple of the baseline's
+TAIL_BURSTS = (1.30, 2.00)        # a sample above one of these multiples of the baseline's p95 is a slow one
+TAIL_BURST = TAIL_BURSTS[0]
+TAIL_SLICE = 0.0125               # of the false-alarm budget, for bursts of samples above each of the two
+REFERENCE = 400                   # durations that new ones are ranked among
 LEAST_TIMED = 40                  # durations among the runs of the baseline
-GATED = 20                        # newest samples that the gates look at
-LEAST_TEMPER = 0.35               # a large harm must stay visible on a wild baseline; the placebo windows do the rest
-# Bounds of z by the number of samples summed. P(ever) without a change is 0.5 % (n = 90) and 0.6 % (n = 400) within 60
-# samples, 0.6 and 1.0 % within 240. A part of the budget has sqrt(z² + NATS ln(1 / part)): bench/judge/bounds.py.
-STEPS = ((60, 3.2), (30, 3.0), (15, 3.25), (5, 3.5))
+GATED = 30                        # newest samples that the gate looks at
+LEAST_TEMPER = 0.05               # whatever the past: a harm that lasts for hours must stay visible
+# Bounds of z by the number of samples summed: P(ever) without a change, and what a part of the budget asks for on top,
+# sqrt(z² + NATS ln(1 / part)), by simulation in bench/judge/bounds.py.
+STEPS = ((60, 3.3), (5, 3.1))
 NATS = 1.7
 _WINDOW = 30                      # a rank sum begins every so many samples and lives twice as long: for late harm
-_POWERS = (0.15, 0.4)             # kappa of the bets kappa p^(kappa - 1) on a shift
-# (c, l) of the bets 1 + l (1{p <= c} / c - 1): two on a shift (they see what has two modes, or ties), three on the tail
-_STEPS = ((0.25, 0.3), (0.5, 0.45), (0.01, 0.04), (0.02, 0.08), (0.05, 0.12))
-_BODY, _TAIL = 0.35 / 0.55, 0.20 / 0.55    # of the bet on a shift and of the one on the slow tail
+_POWERS = (0.15, 0.4)             # kappa of the bets kappa p^(kappa - 1)
+_STEPS = ((0.25, 0.3), (0.5, 0.45))    # (c, l) of the bets 1 + l (1{p <= c} / c - 1): they see what has two modes, or ties
+_BLOCKS = (4, 8, 15, 30, 60)      # samples
+_SHORT, _LONG_MEMORY = 15, 4.0    # blocks longer than this are looked at from this inflation on
+_LEAST_BLOCKS = 4
+_FINITE = 60                      # a reference of n is worth n / (n + this) of a whole one: it knows its tail too little
 
 
 def variance_inflation(values: Sequence[float]) -> float:
@@ -39,7 +42,8 @@ def variance_inflation(values: Sequence[float]) -> float:
 
     Largest over block lengths L of V = L var(block means of normal scores) / var(scores), as far as V is more than what
     independent blocks reach in one case of five (chi-square 80 %). Then half way between V and V in units of that: V
-    itself costs power, the units alone leave 2.3 false alarms in 100 at n = 90 and an autocorrelation of 0.5.
+    itself costs power, the units alone leave 2.3 false alarms in 100 at n = 90 and an autocorrelation of 0.5. Longer
+    blocks, which are few, are looked at only when the shorter ones show a long memory.
     """
     count = len(values)
     if count < SHORTEST_HORIZON:
@@ -48,8 +52,10 @@ def variance_inflation(values: Sequence[float]) -> float:
     scores = [table[bisect_left(ordered, value) + bisect_right(ordered, value) + 1] for value in values]
     spread = max(_variance(scores, 0), 1e-9)
     inflation = 1.0
-    for length in (4, 8, 15):
+    for length in _BLOCKS:
         blocks = count // length
+        if blocks < _LEAST_BLOCKS or (length > _SHORT and inflation < _LONG_MEMORY):
+            break
         kept = scores[count - blocks * length:]
         means = [sum(kept[begin:begin + length]) / length for begin in range(0, len(kept), length)]
         raw = length * _variance(means, 1) / spread
@@ -57,6 +63,11 @@ def variance_inflation(values: Sequence[float]) -> float:
         if beyond_chance > 1:
             inflation = max(inflation, (raw + beyond_chance) / 2)
     return inflation
+
+
+def _memory(temper: float) -> int:
+    """Samples within which a duration is still like the one before: (V - 1) / 2, as V is 1 + 2 times the correlations' sum."""
+    return round((1 / temper - 1) / 2)
 
 
 def _variance(values: Sequence[float], lost: int) -> float:
@@ -75,22 +86,25 @@ class LatencyFit:
     reference: "array[float]"     # s, ascending; packed, for an update keeps those of every target
     temper: float                 # 1 / variance inflation, at least LEAST_TEMPER
     p50: float
-    p90: float
     p95: float
-    slow_bursts: int
-    stretch: float = 1.0          # by which the placebo windows raise what an alarm needs; 1 to 2
+    slow_bursts: tuple[int, ...]  # one number for each of TAIL_BURSTS
+    stretch: float = 1.0          # by which the placebo windows raise what an alarm needs; 1 to 1.5
     tolerance: float = TOLERANCE
 
     @classmethod
     def of(cls, readings: Sequence[float]) -> Self | None:
-        """Fits durations in s, oldest first; None when they are too few."""
+        """Fits durations in s, oldest first; None when they are too few.
+
+        The newest REFERENCE are what later ones are ranked among; how alike neighbours are is read from all.
+        """
         if len(readings) < LEAST_TIMED:
             return None
-        ordered = array("d", sorted(readings))
-        p95 = quantile(ordered, 0.95)
-        slow = count_bursts([reading > p95 * TAIL_BURST for reading in readings])
         temper = max(1 / variance_inflation(readings), LEAST_TEMPER)
-        return cls(ordered, temper, quantile(ordered, 0.5), quantile(ordered, 0.9), p95, slow)
+        newest = readings[-REFERENCE:]
+        ordered = array("d", sorted(newest))
+        p95 = quantile(ordered, 0.95)
+        slow = tuple(count_bursts([reading > p95 * times for reading in newest], _memory(temper)) for times in TAIL_BURSTS)
+        return cls(ordered, temper, quantile(ordered, 0.5), p95, slow)
 
     @property
     def count(self) -> int:
@@ -121,25 +135,27 @@ class LatencyFit:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """What `to_dict` gave."""
-        return cls(**{**stored, "reference": array("d", stored["reference"])})
+        return cls(**{**stored, "reference": array("d", stored["reference"]), "slow_bursts": tuple(stored["slow_bursts"])})
 
 
 class LatencyEvidence:
-    """State of the test: bets on the rank of every sample, stepped rank sums, and the count of slow bursts."""
+    """State of the test: bets on the rank of every sample, rank sums, and the counts of slow bursts."""
 
     __slots__ = (
-        "_bets", "_bursts", "_fit", "_gates", "_head", "_later", "_marks", "_powers", "_recent", "_slow", "_steps",
-        "_sum", "seen",
+        "_bets", "_bursts", "_fit", "_head", "_later", "_marks", "_open", "_powers", "_recent", "_stake", "_steps", "_sum", "seen",
     )
 
     def __init__(self, fit: LatencyFit, horizon: int) -> None:
         self._fit = fit
-        self._slow = TAIL_BURST * fit.p95
         self._powers, self._steps = _prices(fit.count, fit.temper)
+        self._stake = fit.count / (fit.count + _FINITE)
         self._bets = Bets(len(_POWERS) + len(_STEPS), horizon)
-        self._bursts = Bursts(fit.slow_bursts, fit.count, TAIL_SLICE, horizon)
+        self._bursts = [
+            (times * fit.p95, Bursts(before, fit.count, TAIL_SLICE, horizon, _memory(fit.temper)))
+            for times, before in zip(TAIL_BURSTS, fit.slow_bursts, strict=True)
+        ]
         self._recent: deque[float] = deque(maxlen=GATED)
-        self._gates: tuple[bool, bool] | None = None
+        self._open: bool | None = None
         self._sum = 0.0
         self._marks = [0.0]        # the sum at every _WINDOW samples
         windows = max(horizon // _WINDOW - 1, 1)
@@ -155,42 +171,40 @@ class LatencyEvidence:
         (base1, power1), (base2, power2) = self._powers
         steps = [hit if rank <= limit else miss for limit, hit, miss in self._steps]
         self._bets.add((base1 * rank ** power1, base2 * rank ** power2, *steps))
-        self._bursts.add(reading > self._slow)
+        for limit, bursts in self._bursts:
+            bursts.add(reading > limit)
         self._sum += 1 - (above + 1) / (fit.count + 1)
         self._recent.append(reading)
-        self._gates = None
+        self._open = None
         self.seen += 1
         if self.seen % _WINDOW == 0:
             self._marks.append(self._sum)
 
     def bet(self) -> float:
         """What 1 put on harm is worth now; of mean <= 1 without harm."""
-        body, tail = self._split()
-        return body + tail
+        return 1 - self._stake + self._stake * (sum(self._bets.holdings) / len(self._bets.holdings) + self._bets.reserve)
 
     def gated_bet(self) -> float:
-        """The same while the harm has a practical size: the shift part, the tail part, or nothing of it."""
-        body, tail = self._split()
-        body_open, tail_open = self._open()
-        return max((body if body_open else 0.0) + (tail if tail_open else 0.0), 1e-9)
+        """The same while the shift has a practical size."""
+        return self.bet() if self._is_open() else 1e-9
 
     def counted(self) -> float:
-        """Nats by which the rank sums or the count of slow bursts are past their need."""
+        """Nats by which the rank sums or the counts of slow bursts are past their need."""
         stretch = self._fit.stretch
         nats = max(((z / stretch) ** 2 - bound ** 2) / NATS - part for z, bound, part in self._rank_sums())
-        if nats >= 0 and not self._open()[0]:
+        if nats >= 0 and not self._is_open():
             nats = NEVER
-        return max(nats, self._bursts.past(stretch))
+        return max(nats, *(bursts.past(stretch) for _, bursts in self._bursts))
 
     def reach(self) -> float:
         """The strongest of the tests as a multiple of its need; 1 is an alarm of a lone signal."""
         z = max(z / math.sqrt(bound ** 2 + NATS * part) for z, bound, part in self._rank_sums())
-        gated = z if self._open()[0] else 0.0
-        return max(math.log(self.gated_bet()) / LONE_NEED, gated, self._bursts.reach())
+        gated = z if self._is_open() else 0.0
+        return max(math.log(self.gated_bet()) / LONE_NEED, gated, *(bursts.reach() for _, bursts in self._bursts))
 
     def unsettled(self) -> bool:
         """True while the newest sample is a bad one."""
-        return self._bursts.inside
+        return any(bursts.inside for _, bursts in self._bursts)
 
     def calm(self) -> bool:
         """True when the newest samples are like the past again: what was worse is gone (detection.md 4, went away)."""
@@ -200,23 +214,11 @@ class LatencyEvidence:
         total = sum(1 - (self._fit.above(value / self._fit.tolerance) + 1) / (self._fit.count + 1) for value in newest)
         return total / self._deviation(len(newest)) <= 1.0
 
-    def _split(self) -> tuple[float, float]:
-        """Worth of the part that bets on a shift, and of the part that bets on the slow tail."""
-        power1, power2, quarter, half, one, two, five = self._bets.holdings
-        reserve = self._bets.reserve
-        return _BODY * ((power1 + power2 + quarter + half) / 4 + reserve), _TAIL * ((one + two + five) / 3 + reserve)
-
-    def _open(self) -> tuple[bool, bool]:
-        """Whether the recent median, and the recent 90th percentile, are far enough above the baseline's to matter."""
-        if self._gates is None:
-            ordered = sorted(self._recent)
-            if len(ordered) < 2:
-                self._gates = (True, True)
-            else:
-                fit = self._fit
-                body = quantile(ordered, 0.5) >= BODY_GATE * fit.p50
-                self._gates = body, quantile(ordered, 0.9) >= TAIL_GATE * fit.p90
-        return self._gates
+    def _is_open(self) -> bool:
+        """Whether the recent median is far enough above the baseline's to matter."""
+        if self._open is None:
+            self._open = len(self._recent) < 2 or quantile(sorted(self._recent), 0.5) >= BODY_GATE * self._fit.p50
+        return self._open
 
     def _rank_sums(self) -> list[tuple[float, float, float]]:
         """(z, bound, nats asked for on top) of the sum since the start and of the two younger ones under way."""

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from monitor.judge.baseline import Baseline
 from monitor.judge.distributions import quantile, wilson
+from monitor.judge.evidence import Fit
 from monitor.judge.latency import BODY_GATE, TAIL_BURST, LatencyFit
-from monitor.judge.signals import Run, is_main_time, read, same_spacing
+from monitor.judge.signals import Reading, Run, is_main, same_spacing
 from monitor.judge.success import SuccessFit
 
 MARGIN = 1.10                     # slower by less than this is as before
@@ -28,10 +29,12 @@ def back_to_normal(baseline: Baseline, runs: Sequence[Run]) -> tuple[bool, str]:
     kept = sorted((run for run in runs if same_spacing(run.spacing, baseline.spacing)), key=lambda run: run.at)
     reasons = []
     for before in baseline.signals:
-        readings = [reading for run in kept if (reading := read(before.signal, run)) is not None]
+        if not is_main(before.signal):
+            continue
+        readings = [reading for run in kept if (reading := before.read(run)) is not None]
         if isinstance(before.fit, SuccessFit):
             normal, why = _succeeds(before.fit, readings)
-        elif isinstance(before.fit, LatencyFit) and is_main_time(before.signal):
+        elif isinstance(before.fit, LatencyFit):
             normal, why = _is_as_fast(before.fit, readings)
         else:
             continue
@@ -49,17 +52,26 @@ def harm_is_gone(baseline: Baseline, runs: Sequence[Run], harm: Mapping[str, Any
     e^GONE runs (Lorden's bound; Page 1954). What came before the rollback took effect costs nothing: the sum stays above 0.
     """
     before = next((row for row in baseline.signals if row.signal.name == harm["signal"] and row.fit), None)
-    if before is None:
+    if before is None or before.fit is None:
         return True
-    readings = [reading for run in runs if (reading := read(before.signal, run)) is not None]
+    readings = [reading for run in runs if (reading := before.read(run)) is not None]
     if isinstance(before.fit, SuccessFit):
         bad, usual, worse = [reading < 0.5 for reading in readings], *_failing(baseline, before.fit, harm)
         temper = 1.0
+    elif isinstance(before.fit, LatencyFit):
+        limit, usual, worse = _slow(baseline, before.fit, harm)
+        bad, temper = [reading > limit for reading in readings], before.fit.temper
     else:
-        fit = cast("LatencyFit", before.fit)
-        limit, usual, worse = _slow(baseline, fit, harm)
-        bad, temper = [reading > limit for reading in readings], fit.temper
+        return _is_calm(before.fit, readings)
     return _cusum(bad, usual, worse, temper) >= GONE
+
+
+def _is_calm(fit: Fit, readings: Sequence[Reading]) -> bool:
+    """For counts, ratios, new signatures and silence: the newest runs are like the past. There is no CUSUM of those yet."""
+    evidence = fit.start(len(readings))
+    for reading in readings:
+        evidence.add(reading)
+    return evidence.calm()
 
 
 def _failing(baseline: Baseline, fit: SuccessFit, harm: Mapping[str, Any]) -> tuple[float, float]:

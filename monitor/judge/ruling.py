@@ -13,18 +13,25 @@ REASONS = {
     "failures": "runs fail more often than before",
     "slower": "the usual duration is longer than before",
     "slow_tail": "the slowest runs take longer than before",
+    "more_events": "something is counted more often than before",
+    "fewer_events": "something is counted less often than before",
+    "more_per_try": "a larger share of all tries than before",
+    "fewer_per_try": "a smaller share of all tries than before",
+    "new_errors": "errors that were never seen before, and stay",
+    "silent": "a log that always spoke has fallen silent",
     "no_harm_seen": "nothing alarmed, and harm of the size of the margins would have been seen with 80 % probability",
     "not_final": "nothing alarmed, but this segment cannot end in PASS",
     "too_few_runs": "harm of the size of the margins could still hide: more runs are needed",
     "too_noisy": "a required signal varies so much that harm of the size of its margin cannot be ruled out in time",
     "baseline_too_short": "a required signal has too few runs from before the update",
+    "stopped": "a required signal stopped reporting with the update",
     "in_doubt": "a required signal leans towards an alarm",
     "control_worse": "control probes, which the update cannot touch, got worse as well",
     "nothing_judged": "there is no signal to judge",
 }
 Verdict = Literal["watching", "pass", "regression", "inconclusive"]
 # What keeps a PASS away, the hardest to mend first.
-_GAPS = ("nothing_judged", "baseline_too_short", "too_noisy", "in_doubt", "too_few_runs")
+_GAPS = ("nothing_judged", "baseline_too_short", "stopped", "too_noisy", "in_doubt", "too_few_runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ def rule(facts: Facts, *, final: bool, over: bool) -> Ruling:
     gaps = _gaps(facts, rows)
     missing = tuple(text for _, text in gaps)
     if facts.alarmed_at is not None and not facts.controls_worse:
-        return Ruling("regression", _harm(rows), words.harm(facts.signals, rows), missing, rows, facts.alarmed_at)
+        return Ruling("regression", words.reason(facts.signals, rows), words.harm(facts.signals, rows), missing, rows, facts.alarmed_at)
     done = words.done(facts.runs, facts.seconds)
     if facts.alarmed_at is not None:
         missing = (f"the control probes ({', '.join(facts.controls_worse)}) to be normal again",)
@@ -79,13 +86,6 @@ def rule(facts: Facts, *, final: bool, over: bool) -> Ruling:
 
 def _open(reason: str, sentence: str, missing: tuple[str, ...], rows: tuple[SignalRuling, ...], over: bool) -> Ruling:
     return Ruling("inconclusive" if over else "watching", reason, sentence, missing, rows)
-
-
-def _harm(rows: Sequence[SignalRuling]) -> str:
-    row = words.worst(rows)
-    if row.is_success:
-        return "failures"
-    return "slow_tail" if words.is_tail(row) else "slower"
 
 
 def _gaps(facts: Facts, rows: Sequence[SignalRuling]) -> list[tuple[str, str]]:
@@ -106,6 +106,8 @@ def _gap(signal: SignalFacts, row: SignalRuling) -> tuple[str, str]:
     name = f"{signal.subject.name}: {row.signal}"
     if signal.watched is None:
         return "baseline_too_short", f"{signal.subject.name}: {row.note} ({row.signal} is not judged)"
+    if signal.stopped:
+        return "stopped", f"{name} stopped reporting with the update"
     if row.needed is None:
         return "too_noisy", f"{name} varies too much to rule out {words.margin(signal, row)} within the observation"
     more = row.needed - signal.watched.evidence.seen

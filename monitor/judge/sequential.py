@@ -5,6 +5,7 @@ false-alarm budget needs; a signal with a smaller part of that budget needs ln(1
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 from monitor.judge.distributions import log_negative_binomial_tail
@@ -85,16 +86,18 @@ def longer_watch(horizon: int, measured: int) -> float:
 
 class Bursts:
     """Counts bursts of a rare event. Events cluster, bursts of them hardly do; so a burst of any length counts once.
+    One is over after more than `gap` samples without the event (runs declustering, as extreme values are counted).
 
     `before` bursts in `samples` of the baseline give a Gamma(before + 1/2, samples) posterior of their rate: the finite
     baseline is in the formula. P(K >= k) has to fall below its slice of the false-alarm budget, split over the
     horizons; the count only grows, so looking after every sample is free within a horizon (detection.md 9).
     """
 
-    __slots__ = ("_before", "_look", "_looks", "_samples", "_slice", "bursts", "inside", "log_tail", "seen")
+    __slots__ = ("_before", "_look", "_looks", "_samples", "_slice", "bursts", "gap", "inside", "log_tail", "quiet", "seen")
 
-    def __init__(self, before: int, samples: int, slice_: float, horizon: int) -> None:
-        self._before, self._samples, self._slice = before, samples, slice_
+    def __init__(self, before: int, samples: int, slice_: float, horizon: int, gap: int = 0) -> None:
+        self._before, self._samples, self._slice, self.gap = before, samples, slice_, gap
+        self.quiet = gap + 1       # samples since the event was last seen
         self._looks = burst_horizons(horizon)
         self.inside = False        # the newest sample had the event
         self._look = 0
@@ -105,8 +108,8 @@ class Bursts:
         """One more sample, with the event or without."""
         self.seen += 1
         late = self._look + 1 < len(self._looks) and self.seen > self._looks[self._look][0]
-        begins = event and not self.inside
-        self.inside = event
+        begins = event and self.quiet > self.gap
+        self.inside, self.quiet = event, 0 if event else self.quiet + 1
         self._look += late
         self.bursts += begins
         if late or begins:
@@ -129,6 +132,10 @@ class Bursts:
         return -math.log(self._slice * self._looks[self._look][1])
 
 
-def count_bursts(events: list[bool]) -> int:
-    """Runs of True in `events`."""
-    return sum(1 for before, now in zip([False, *events], events, strict=False) if now and not before)
+def count_bursts(events: Sequence[bool], gap: int = 0) -> int:
+    """Bursts in `events`, as `Bursts` counts them."""
+    found, quiet = 0, gap + 1
+    for event in events:
+        found += event and quiet > gap
+        quiet = 0 if event else quiet + 1
+    return found

@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from random import Random
 from typing import Any, ClassVar, Self
 
@@ -13,12 +13,22 @@ from monitor.judge.sequential import LONE_NEED, Bets, Bursts, count_bursts
 
 BURST_SLICE = 0.015               # of the false-alarm budget, for bursts of failures
 FORMS = (0.25, 0.25, 0.20, 0.30)  # weights of the four forms of harm: mild, marked, half of all, nearly all fail
+OUTAGE = 4                        # failures in a row that are an outage, told by itself; no part of how a target usually fails
+_CLEAN = 0.003                    # a past without a failure is no proof of 0 %
+_PERSISTS = 0.25                  # nor is one without two failures in a row, unless it had many (rule of three)
+_PRIOR = 0.30                     # how likely a failure is followed by another one, before there are any: worth two of them
 _RECENT = 10                      # runs that must look normal before a worsening counts as gone
 
 
 def _odds(base: float, worse: Sequence[float], failed: bool) -> tuple[float, ...]:
     """Likelihood ratio of one outcome, `worse` failing probabilities against `base`."""
     return tuple(q / base if failed else (1 - q) / (1 - base) for q in worse)
+
+
+def without_outages(readings: Sequence[float]) -> Sequence[float]:
+    """What is left when runs of OUTAGE failures or more are taken out; all of it when nothing is left."""
+    parts = ((ok, list(alike)) for ok, alike in groupby(readings, key=lambda reading: reading >= 0.5))
+    return [reading for ok, alike in parts if ok or len(alike) < OUTAGE for reading in alike] or readings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +44,14 @@ class SuccessFit:
     onset: float                  # P(fail | the run before was ok), one standard error added for the finite baseline
     persistence: float            # P(fail | the run before failed)
     bursts: int
-    stretch: float = 1.0          # by which the placebo windows raise what an alarm needs; 1 to 2
+    stretch: float = 1.0          # by which the placebo windows raise what an alarm needs; 1 to 1.5
 
     @classmethod
-    def of(cls, readings: Sequence[float]) -> Self:
-        """Fits readings 1.0 (ok) and 0.0 (failed), oldest first; a clean past is no proof of 0 %, so it is floored."""
+    def of(cls, readings: Sequence[float], pace: float = 1.0) -> Self:
+        """Fits readings 1.0 (ok) and 0.0 (failed), oldest first; a clean past is no proof of 0 %, so it is floored.
+
+        `pace` is their spacing as a part of the regular one: the closer runs are, the more of them fail with one failure.
+        """
         failed = [reading < 0.5 for reading in readings]
         pairs = list(pairwise(failed))
         after_ok = sum(1 for before, _ in pairs if not before)
@@ -47,8 +60,9 @@ class SuccessFit:
         lasted = sum(1 for before, now in pairs if now and before)
         onset = (begun + 0.5) / (after_ok + 50)
         onset += math.sqrt(onset * (1 - onset) / max(after_ok, 1))
-        persistence = (lasted + 0.6) / (after_failure + 2)
-        onset, persistence = min(max(onset, 0.005), 0.9), min(max(persistence, 0.25), 0.98)
+        persistence = (lasted + 2 * _PRIOR ** pace) / (after_failure + 2)
+        persistence = max(persistence, min(_PERSISTS ** pace, 3 / (after_failure + 1)))
+        onset, persistence = min(max(onset, _CLEAN), 0.9), min(persistence, 0.98)
         return cls(len(failed), sum(failed), onset, persistence, count_bursts(failed))
 
     def factors(self) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]:

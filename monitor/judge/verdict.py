@@ -7,16 +7,18 @@ any dependence, and the tests with a fixed budget share it in the same proportio
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
+from monitor.judge import cohort
 from monitor.judge.baseline import Baseline, Before
 from monitor.judge.evidence import Watched
 from monitor.judge.explain import SignalFacts
 from monitor.judge.ruling import Facts, Ruling, rule
 from monitor.judge.sequential import LONE_WEIGHT, NEVER, NOMINAL_RATE, SHORTEST_HORIZON, THRESHOLD, longer_watch
-from monitor.judge.signals import Margin, Run, TargetKey, is_main_time, read, same_spacing
+from monitor.judge.signals import MOST_NAMES, Margin, Run, TargetKey, appeared, is_main, same_spacing, stopped
 from probes.fields import Duration, Table
 
 LONGEST_OBSERVATION = 7200.0      # s; what observe = "auto" comes to at most
@@ -69,12 +71,17 @@ class Sum:
 class Track:
     """One target at one spacing: its baseline, its watched signals, and the runs it was given."""
 
-    __slots__ = ("baseline", "begun", "ended", "runs", "strange", "watched", "worse")
+    __slots__ = ("appeared", "baseline", "begun", "ended", "good", "is_control", "rows", "runs", "strange", "watched", "worse")
 
-    def __init__(self, baseline: Baseline, horizon: int) -> None:
-        self.baseline = baseline
-        self.watched = [Watched(baseline.subject, row.signal, row.fit, horizon) for row in baseline.signals if row.fit]
-        self.runs = self.strange = 0
+    def __init__(self, baseline: Baseline, watch: float, *, is_control: bool) -> None:
+        self.baseline, self.is_control = baseline, is_control
+        self.rows = [
+            (row, Watched(baseline.subject, row.signal, row.fit, _horizon(baseline, row, watch)) if row.fit else None)
+            for row in baseline.signals
+        ]
+        self.watched = [watched for _, watched in self.rows if watched]
+        self.runs = self.good = self.strange = 0
+        self.appeared: set[str] = set()    # names of steps or counts that the past does not have
         self.begun = self.ended = 0.0
         self.worse = False                 # a control probe in alarm that has not calmed down
 
@@ -82,8 +89,13 @@ class Track:
         """Hands one run to the signals that it says something about."""
         self.begun, self.ended = (self.begun or run.at), run.at
         self.runs += 1
-        for watched in self.watched:
-            reading = read(watched.signal, run)
+        self.good += run.ok
+        if len(self.appeared) < MOST_NAMES:
+            self.appeared |= appeared(self.baseline.subject.signals, run)
+        for before, watched in self.rows:
+            if watched is None:
+                continue
+            reading = before.read(run)
             if reading is None:
                 watched.overloaded += run.ok and run.overloaded
             elif warm and watched.fit.needs_warm_up:
@@ -98,11 +110,12 @@ class Case:
     `share` is this segment's part of the update's false-alarm budget, `watch` (s) how long it is expected to last (by
     default as long as `observe` allows): harm that begins late stays within reach until then. Control probes have no
     weight: while one of them is worse too, nothing is blamed on the update. A target may have several baselines of
-    different spacing; a run is judged by the one it fits.
+    different spacing; a run is judged by the one it fits. In the `phase` that has the name of a cohort only that cohort has
+    the update: its control cohort then is a control, and its targets have to stand out beside it.
     """
 
     def __init__(
-        self, baselines: Sequence[Baseline], settings: Judging, *, share: float = 1.0, watch: float | None = None,
+        self, baselines: Sequence[Baseline], settings: Judging, *, share: float = 1.0, watch: float | None = None, phase: str = "",
     ) -> None:
         if watch is None:
             watch = LONGEST_OBSERVATION if settings.observe == "auto" else settings.observe
@@ -110,11 +123,15 @@ class Case:
         self.threshold = THRESHOLD + self._lacking
         self.alarm: Alarm | None = None
         self._tracks: dict[TargetKey, list[Track]] = {}
-        for baseline in baselines:
-            self._tracks.setdefault(baseline.subject.key, []).append(Track(baseline, _horizon(baseline, watch)))
+        pairs = cohort.pairs(baselines, phase)
+        for baseline in cohort.with_a_past(baselines, pairs):
+            self._tracks.setdefault(baseline.subject.key, []).append(
+                Track(baseline, watch, is_control=baseline.subject.control or baseline.subject.key in pairs.values()))
         every = [track for tracks in self._tracks.values() for track in tracks]
-        self._controls = [track for track in every if track.baseline.subject.control]
-        self._judged = [track for track in every if not track.baseline.subject.control]
+        self._controls = [track for track in every if track.is_control]
+        self._judged = [track for track in every if not track.is_control]
+        for canary, control in pairs.items():
+            _beside(self._tracks[canary], self._tracks[control])
         self._all_critical = not any(track.baseline.subject.critical for track in self._judged)
         self._signals = [watched for track in self._judged for watched in track.watched]
         self._places = {watched: place for place, watched in enumerate(self._signals)}
@@ -127,7 +144,7 @@ class Case:
                 track.strange += 1
                 continue
             track.take(run, warm)
-            if track.baseline.subject.control:
+            if track.is_control:
                 self._hear_control(track)
             else:
                 self._weigh(track, run.at)
@@ -161,7 +178,7 @@ class Case:
                 watched.handicap = watched.bet_handicap = self._lacking + math.log(len(self._controls))
 
     def _family(self, watched: Watched) -> str:
-        if watched.subject.kind == "error_log":
+        if watched.signal.family == "log":
             return "log"
         if not (watched.subject.critical or self._all_critical):
             return "other"
@@ -170,9 +187,9 @@ class Case:
     @staticmethod
     def _part(watched: Watched) -> float:
         """The duration of a target counts as much as all of its phases and vitals together."""
-        if watched.signal.test == "bernoulli" or is_main_time(watched.signal):
+        if is_main(watched.signal):
             return 1.0
-        return 1 / sum(1 for other in watched.subject.signals if other.value)
+        return 1 / sum(1 for other in watched.subject.signals if not is_main(other))
 
     # Evidence
 
@@ -224,7 +241,7 @@ class Case:
         rows = [
             self._signal_facts(track, before, watched, watched is not None and self._places.get(watched, -1) in guilty)
             for track in (*self._judged, *self._controls)
-            for before, watched in _pairs(track)
+            for before, watched in track.rows
         ]
         return Facts(
             alarmed_at=self.alarm.at if self.alarm else None,
@@ -236,15 +253,28 @@ class Case:
 
     def _signal_facts(self, track: Track, before: Before, watched: Watched | None, guilty: bool) -> SignalFacts:
         subject = track.baseline.subject
-        required = (subject.critical or self._all_critical) and not subject.control and (
-            before.signal.test == "bernoulli" or is_main_time(before.signal))
-        longer = longer_watch(watched.horizon, track.baseline.horizon) if watched else 0.0
-        return SignalFacts(subject, before, watched, required, guilty, track.strange, longer)
+        required = (subject.critical or self._all_critical) and not track.is_control and is_main(before.signal)
+        replayed = track.baseline.samples(before, track.baseline.horizon * track.baseline.spacing)
+        longer = longer_watch(watched.horizon, replayed) if watched else 0.0
+        count = before.fit.count if before.fit else 0
+        taken = watched.taken + watched.warm if watched else 0
+        return SignalFacts(
+            subject=subject, before=before, watched=watched, required=required, guilty=guilty, control=track.is_control,
+            strange=track.strange, horizon_handicap=longer, spacing=before.interval or track.baseline.spacing, level=before.level(track.ended),
+            stopped=stopped(count, track.baseline.runs, taken, track.good),
+            appeared=tuple(sorted(track.appeared)) if before.signal.test == "bernoulli" and is_main(before.signal) else ())
 
 
-def _horizon(baseline: Baseline, watch: float) -> int:
-    samples = math.ceil(watch / baseline.spacing) if baseline.spacing > 0 else 0
-    return min(max(samples, SHORTEST_HORIZON), LONGEST_HORIZON)
+def _beside(canary: Iterable[Track], control: Iterable[Track]) -> None:
+    """Each signal of the canary has to stand out beside the same one of its control cohort, where that is watched."""
+    there = {watched.signal: watched for track in control for watched in track.watched}
+    for watched in (watched for track in canary for watched in track.watched):
+        if other := there.get(watched.signal):
+            watched.stands_out = partial(cohort.stands_out, watched, other)
+
+
+def _horizon(baseline: Baseline, row: Before, watch: float) -> int:
+    return min(max(baseline.samples(row, watch), SHORTEST_HORIZON), LONGEST_HORIZON)
 
 
 def _used(families: Iterable[str]) -> dict[str, float]:
@@ -254,11 +284,6 @@ def _used(families: Iterable[str]) -> dict[str, float]:
     left, total = (1 - kept if used else 0.0), sum(used.values())
     shared = {name: left * weight / total for name, weight in used.items()}
     return shared | ({"critical success": kept if used else 1.0} if kept else {})
-
-
-def _pairs(track: Track) -> Iterable[tuple[Before, Watched | None]]:
-    by_signal = {watched.signal: watched for watched in track.watched}
-    return ((before, by_signal.get(before.signal)) for before in track.baseline.signals)
 
 
 def _span(tracks: Iterable[Track]) -> float:

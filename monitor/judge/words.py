@@ -3,24 +3,12 @@
 from collections.abc import Sequence
 
 from monitor.judge.explain import SignalFacts, SignalRuling
+from monitor.judge.lines import duration, span
 from monitor.judge.signals import Subject
 
 _NOUNS = {"http": ("page load", "page loads"), "checkout": ("checkout", "checkouts")}
 _OTHERS = ("other run", "other runs")
-_UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 _TAIL_RATIO = 1.10                # below this a shift of the usual duration is not what alarmed
-
-
-def span(seconds: float) -> str:
-    """A length of time as people say it: "2 hours", "2.5 minutes", "25 seconds"."""
-    size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= 1.5 * size or size == 1.0))
-    count = round(seconds / size, 1 if seconds < 10 * size else None)
-    return f"{count:g} {unit}{'' if count == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """A measured duration: "340 ms", "2.1 s"."""
-    return f"{seconds * 1000:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s"
 
 
 def done(runs: Sequence[tuple[Subject, int]], seconds: float) -> str:
@@ -41,7 +29,23 @@ def worst(rows: Sequence[SignalRuling]) -> SignalRuling:
 
 def is_tail(row: SignalRuling) -> bool:
     """True when it is the slowest runs that got slower, not the usual one."""
-    return row.ratio is not None and row.ratio < _TAIL_RATIO
+    return row.test == "latency" and row.ratio is not None and row.ratio < _TAIL_RATIO
+
+
+def harmed(signal: SignalFacts, row: SignalRuling) -> str:
+    """What kind of harm the line shows: a key of REASONS."""
+    if row.is_success:
+        return "failures"
+    if row.test == "latency":
+        return "slow_tail" if is_tail(row) else "slower"
+    more = "fewer" if signal.before.signal.harm == "down" else "more"
+    return {"novelty": "new_errors", "silence": "silent", "ratio": f"{more}_per_try"}.get(row.test, f"{more}_events")
+
+
+def reason(signals: Sequence[SignalFacts], rows: Sequence[SignalRuling]) -> str:
+    """What kind of harm the worst signal shows: a key of REASONS."""
+    first = worst(rows)
+    return next(harmed(signal, row) for signal, row in zip(signals, rows, strict=True) if row is first)
 
 
 def margin(signal: SignalFacts, row: SignalRuling) -> str:
@@ -53,13 +57,23 @@ def margin(signal: SignalFacts, row: SignalRuling) -> str:
 
 def harm(signals: Sequence[SignalFacts], rows: Sequence[SignalRuling]) -> str:
     """What customers meet since the update, with the numbers of the worst signal, and who else got worse."""
-    row = worst(rows)
-    signal = next(signal for signal, other in zip(signals, rows, strict=True) if other is row)
-    told = _failing(signal, row) if row.is_success else _slower(signal, row)
-    names = dict.fromkeys(
-        f"*{other.subject.name}*" for other, line in zip(signals, rows, strict=True) if line.guilty)
+    guilty = [(signal, row) for signal, row in zip(signals, rows, strict=True) if row.guilty]
+    first = worst(rows)
+    target = first.probe, first.device, first.cohort
+    failing = [pair for pair in guilty if first.is_success and pair[1].is_success and pair[0].subject.key == target]
+    whole = [pair for pair in failing if not pair[0].before.signal.value]      # the run as a whole speaks for its steps
+    signal, row = (whole or [pair for pair in guilty if pair[1] is first])[0]
+    steps = [step.before.signal.value.partition("/")[2] for step, _ in failing if whole and step.before.signal.value]
+    told = _told(signal, row) + (f", at {', '.join(steps)}" if steps else "")
+    names = dict.fromkeys(f"*{other.subject.name}*" for other, _ in guilty)
     names.pop(f"*{signal.subject.name}*")
     return told + (f"; also worse: {', '.join(names)}." if names else ".")
+
+
+def _told(signal: SignalFacts, row: SignalRuling) -> str:
+    return {
+        "bernoulli": _failing, "latency": _slower, "count": _counted, "ratio": _shared, "novelty": _new, "silence": _silent,
+    }[row.test](signal, row)
 
 
 def _failing(signal: SignalFacts, row: SignalRuling) -> str:
@@ -68,7 +82,8 @@ def _failing(signal: SignalFacts, row: SignalRuling) -> str:
         what = "Customers cannot check out" if most else "Some customers cannot check out"
     else:
         what = "Customers meet errors" if most else "Some customers meet errors"
-    numbers = f"*{signal.subject.name}* failed {row.failed_after} of {row.n_after} since the update"
+    name = f"*{signal.subject.name}*" + (f" ({row.signal})" if signal.before.signal.value else "")
+    numbers = f"{name} failed {row.failed_after} of {row.n_after} since the update"
     return f"{what}: {numbers}, before {row.failed_before} of {row.n_before}"
 
 
@@ -80,6 +95,29 @@ def _slower(signal: SignalFacts, row: SignalRuling) -> str:
     numbers = f"takes {duration(row.after or 0.0)} (median of {row.n_after}), before {duration(row.before or 0.0)}"
     within = row.ratio is not None and row.ratio < 1 + signal.subject.margin.p50
     return f"Customers wait longer: {name} {numbers}" + (", within the margin" if within else "")
+
+
+def _counted(signal: SignalFacts, row: SignalRuling) -> str:
+    fewer = signal.before.signal.harm == "down"
+    verb = "logged" if signal.before.signal.family == "log" else "had"
+    rate, _, per = row.after_text.partition(" ")
+    usual = row.before_text.removesuffix(f" {per}")
+    return (f"{'Fewer' if fewer else 'More'} {row.signal} than before: *{signal.subject.name}* {verb} {rate} {row.signal} {per} "
+            f"(mean of {row.n_after} run{'' if row.n_after == 1 else 's'}), before {usual}")
+
+
+def _shared(signal: SignalFacts, row: SignalRuling) -> str:
+    way = "Fewer" if signal.before.signal.harm == "down" else "More"
+    return f"{way} {row.signal} than before: {row.after_text} at *{signal.subject.name}*, before {row.before_text}"
+
+
+def _new(signal: SignalFacts, row: SignalRuling) -> str:
+    return f"Errors that nobody has seen before: *{signal.subject.name}* logged {row.after_text}"
+
+
+def _silent(signal: SignalFacts, row: SignalRuling) -> str:
+    lasts = "has been " if row.after_text.startswith("silent") else ""
+    return f"The log of *{signal.subject.name}* {lasts}{row.after_text}; before {row.before_text}"
 
 
 def excused(signals: Sequence[SignalFacts], rows: Sequence[SignalRuling], controls: Sequence[str]) -> str:

@@ -107,7 +107,7 @@ def test_a_short_baseline_is_named_and_success_is_judged_all_the_same():
     case = fed([subject("home", margin=EASY)], count=41, horizon=240)
     ruling = case.ruling(final=True, over=True)
     assert (ruling.verdict, ruling.reason) == ("inconclusive", "baseline_too_short")
-    assert ruling.missing == ("home: baseline too short: 41 of 90 runs (duration is not judged)",)
+    assert ruling.missing == ("home: baseline too short: 41 of 90 runs, enough in about 24 minutes (duration is not judged)",)
     assert fed([subject("home")], {"home": lambda runs: failing(runs, 1.0)}, count=41).alarm
 
 

@@ -69,3 +69,20 @@ def test_the_worse_it_was_the_sooner_it_is_seen_to_be_over():
     took = [first_all_clear(baseline, after, line("success", failed_after=failed, n_after=20)) for failed in (3, 8, 20)]
     assert took == sorted(took, reverse=True)
     assert took[-1] <= 20
+
+
+def test_an_error_log_is_normal_again_when_its_newest_runs_are_like_its_past():
+    signals = tuple(Signal(name, name, name, family="log") for name in ("count", "novelty", "silence"))
+    log = Subject("log", "", "", "error_log", critical=False, control=False, margin=Margin(), signals=(SIGNALS[0], *signals))
+    random = Random(3)
+    def logged(runs, **more):
+        return [Run(30.0 * n, True, 0.0, 30.0, counts={"count": random.randint(0, 4), "silence": 1, "novelty: old": 1} | more)
+                for n in range(runs)]
+    baseline = freeze(log, logged(400), spacing=30.0, horizon=0)
+    bad = {"count": {"count": 50}, "novelty": {"novelty: new": 3}, "silence": {"silence": 0}}
+    for name, more in bad.items():
+        ill = logged(30, **more)
+        assert not harm_is_gone(baseline, ill, line(name))
+        well = logged(60)
+        assert any(harm_is_gone(baseline, ill + well[:count], line(name)) for count in range(10, 60))
+        assert back_to_normal(baseline, logged(20))[0]
