@@ -5,27 +5,33 @@ import math
 import multiprocessing
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from monitor.health import Target, Urgency
+from monitor.health import State, Target, Urgency
 from monitor.incidents import Incident
 from monitor.judge.baseline import WORTH_READING, Baseline, freeze
+from monitor.judge.season import DAY, ENOUGH, LEAST_DAYS, thinned
 from monitor.judge.signals import Run, Subject
 from monitor.store import StoreError, read_only, records, samples
 from monitor.updates import Status, Update, UpdateSettings
 from probes.sample import Outcome, Sample, Trigger
 
 ENOUGH_FAST = 90            # runs at the faster spacing, without which an update is not judged at that spacing
-MOST_READ = 400_000         # runs read for all baselines together
+MOST_READ = 400_000         # newest runs read for all baselines together; and half as many of the time before, for the time of day
 MOST_OBSERVED = 960         # runs within which a pass is hoped for: 2 h at 7.5 s; power over more takes too long to measure
 SCAN_SECONDS = 60.0         # reading that takes longer fails
 ENOUGH_SECONDS = 20.0       # the past is read for so long, and what was found by then is "before"
+SEASON_SECONDS = 5.0        # the same for what tells the time of day
+REMEMBERED = 3              # updates after which what happens at each of them is looked for
 STORED_TO = 0.001           # s to which the store keeps a start, cut off: a run may seem to start before its outage
 FEW = 20                    # targets that are frozen in a thread: starting a process costs more
 
@@ -71,31 +77,89 @@ def _freeze_all(
     """The power that a PASS asks for is measured only for what must pass: the critical probes, all if none is."""
     most = max(ENOUGH_FAST * 4, min(WORTH_READING, MOST_READ // max(len(targets), 1)))
     since = now - settings.baseline
-    excluded = _excluded(targets, read_only(path, lambda c: records.incidents(c, since)), earlier, now)
-    pasts = {target: _Past(judged, excluded[target]) for target, judged in targets.items()}
+    incidents, flips, measured = read_only(path, lambda c: (records.incidents(c, since), records.flips(c, since, now), records.measured(c)))
+    spans = excluded(targets, incidents, flips, earlier, now, measured)
+    pasts = {target: _Past(judged, spans[target]) for target, judged in targets.items()}
     read_only(path, lambda c: _gather(c, pasts, now, since, most), SCAN_SECONDS)
     every = not any(judged.subject.critical for judged in targets.values())
     return {
-        target: _frozen(past, settings.observe_limit if every or past.judged.subject.critical else 0.0)
+        target: _frozen(past, settings, peaks(target, earlier), must_pass=every or past.judged.subject.critical)
         for target, past in pasts.items()
     }
 
 
-_Span = tuple[float, float]
+def peaks(target: Target, earlier: Sequence[Update]) -> dict[str, list[float]]:
+    """The highest evidence that each signal of a target showed after the last updates that did no harm, by its name."""
+    harmless = [update for update in earlier if update.verdict in {"pass", "inconclusive"} and update.rolled_back is None]
+    found: dict[str, list[float]] = {}
+    for update in sorted(harmless, key=lambda update: update.started, reverse=True)[:REMEMBERED]:
+        for signal in update.ruling.get("signals", ()):
+            if tuple(signal.get(name) for name in ("probe", "device", "cohort")) == target:
+                found.setdefault(signal["signal"], []).append(signal.get("peak", 0.0))
+    return found
 
 
-def _excluded(targets: Iterable[Target], incidents: Sequence[Incident], earlier: Sequence[Update], now: float) -> dict[Target, list[_Span]]:
-    """Times that are no "before" of a target: updates that regressed or were cancelled, and its own outages.
+Span = tuple[float, float]
+
+
+def excluded(
+    targets: Iterable[Target], incidents: Sequence[Incident], flips: Iterable[Mapping[str, Any]], earlier: Sequence[Update], now: float,
+    measured: Mapping[str, Sequence[tuple[float, str]]],
+) -> dict[Target, list[Span]]:
+    """Times (Unix s, from and to, ascending, apart) that are no "before" of a target: updates that harmed, its own outages, and
+    when it measured something else.
 
     What is down does not spoil the past of the rest: else a probe that nobody repairs leaves the whole shop without one.
+    Flips tell each outage of a target; an incident, through which it may have gone down twice, those that began before.
     """
-    bad = [(u.started, u.recovered or u.closed or now) for u in earlier if u.regressed or u.status is Status.CANCELLED]
+    bad = [span for update in earlier for span in _harm(update, now)]
     spans = {target: list(bad) for target in targets}
     for incident in incidents:
         for m in incident.members if incident.kind in {"outage", "regression"} else ():
             if (own := spans.get((m.probe, m.device, m.cohort))) is not None:
                 own.append((m.since - STORED_TO, m.recovered or incident.resolved or now))
-    return spans
+    for target, span in _outages(flips, now):
+        if (own := spans.get(target)) is not None:
+            own.append(span)
+    return {target: _joined([*own, *_elsewhere(measured.get(target[0], ()))]) for target, own in spans.items()}
+
+
+def _harm(update: Update, now: float) -> Iterator[Span]:
+    """When an update was why the shop was not what it usually is, or may have been. After a pass, and when nothing was seen, never."""
+    if update.regressed or update.in_doubt or update.rolled_back is not None or update.status is Status.CANCELLED:
+        yield update.started, update.recovered or update.closed or now
+    if update.downtime_until > update.started:
+        yield update.started, update.downtime_until
+
+
+def _outages(flips: Iterable[Mapping[str, Any]], now: float) -> Iterator[tuple[Target, Span]]:
+    """From the first run that failed to the one that was found well, in the order in which they were told."""
+    begun: dict[Target, float] = {}
+    for flip in flips:
+        target = flip["probe"], flip["device"], flip["cohort"]
+        if flip["new"] == State.DOWN:
+            begun.setdefault(target, flip["since"] - STORED_TO)
+        elif flip["new"] == State.UP and target in begun:
+            yield target, (begun.pop(target), flip["at"])
+    yield from ((target, (since, now)) for target, since in begun.items())
+
+
+def _elsewhere(measured: Sequence[tuple[float, str]]) -> Iterator[Span]:
+    """When a probe measured something else than it does now; what it measured before the first of so many changes is forgotten."""
+    for (begin, one), (end, _) in pairwise([(0.0, ""), *measured]):
+        if one != measured[-1][1]:
+            yield begin - STORED_TO, end - STORED_TO
+
+
+def _joined(spans: Iterable[Span]) -> list[Span]:
+    """Those that touch are one."""
+    joined: list[Span] = []
+    for begin, end in sorted(spans):
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], end)
+        else:
+            joined.append((begin, end))
+    return joined
 
 
 def run_at(sample: Sample, spacing: float) -> Run | None:
@@ -107,33 +171,54 @@ def run_at(sample: Sample, spacing: float) -> Run | None:
         return None
     if sample.trigger is Trigger.BURST and not math.isclose(sample.spacing, spacing, rel_tol=0.01):
         return None
-    return Run(at=sample.started, ok=sample.outcome is Outcome.OK, seconds=sample.seconds, spacing=spacing, overloaded=sample.overloaded,
-               values=sample.values)
+    steps = [step for step in sample.steps if step.outcome is not Outcome.BROKEN]
+    return Run(
+        at=sample.started, ok=sample.outcome is Outcome.OK, seconds=sample.seconds, spacing=spacing,
+        regular=sample.trigger is Trigger.SCHEDULED, overloaded=sample.overloaded,
+        values={**sample.values, **{f"step/{step.name}": step.seconds for step in steps}} if steps else sample.values,
+        passed={f"step/{step.name}": step.outcome is Outcome.OK for step in steps}, counts=sample.counts)
 
 
 @dataclass(slots=True)
 class _Past:
-    """What has been read of one target: its runs at the regular spacing and at the faster one, newest first."""
+    """What has been read of one target: its runs at the regular spacing and at the faster one, newest first.
+
+    `scattered` are regular ones from all of the past, in no order, and may be the same.
+    """
 
     judged: Judged
-    excluded: Sequence[_Span] = ()
+    excluded: Sequence[Span] = ()
     regular: list[Run] = field(default_factory=list)
     fast: list[Run] = field(default_factory=list)
+    scattered: list[Run] = field(default_factory=list)
 
     def take(self, sample: Sample) -> int:
         """Keep the sample if it is "before"; how many runs there are at the spacing that has more."""
-        if not any(begin <= sample.started <= end for begin, end in self.excluded):
-            if sample.trigger is Trigger.SCHEDULED and (run := run_at(sample, self.judged.interval)):
-                self.regular.append(run)
-            if math.isclose(sample.spacing, self.judged.fast, rel_tol=0.01) and (run := run_at(sample, self.judged.fast)):
-                self.fast.append(run)
+        if run := self._regular(sample):
+            self.regular.append(run)
+        fast = math.isclose(sample.spacing, self.judged.fast, rel_tol=0.01) and self._is_before(sample)
+        if fast and (run := run_at(sample, self.judged.fast)):
+            self.fast.append(run)
         return max(len(self.regular), len(self.fast))
+
+    def scatter(self, sample: Sample) -> None:
+        """Keep the sample if it tells what is usual at its time of day."""
+        if run := self._regular(sample):
+            self.scattered.append(run)
+
+    def _regular(self, sample: Sample) -> Run | None:
+        return run_at(sample, self.judged.interval) if sample.trigger is Trigger.SCHEDULED and self._is_before(sample) else None
+
+    def _is_before(self, sample: Sample) -> bool:
+        place = bisect_right(self.excluded, (sample.started, math.inf))
+        return not place or sample.started > self.excluded[place - 1][1]
 
 
 def _gather(connection: sqlite3.Connection, pasts: Mapping[Target, _Past], before: float, since: float, most: int) -> None:
-    """Up to `most` newest runs of each target at either spacing, as far back as ENOUGH_SECONDS reach.
+    """Up to `most` newest runs of each target at either spacing, as far back as ENOUGH_SECONDS reach; and some of all the time.
 
     A target that has enough is not decoded any more: a new or an hourly one lacks runs until the end of the past.
+    What is dated later than now, or before the past begins, is left out: a clock was wrong.
     """
     series = samples.series_of(connection, pasts)
     lacking = set(series)
@@ -142,12 +227,21 @@ def _gather(connection: sqlite3.Connection, pasts: Mapping[Target, _Past], befor
         target = sample.probe, sample.device, sample.cohort
         if pasts[target].take(sample) >= most:
             lacking.difference_update([id_ for id_, of in series.items() if of == target])
+    if before - samples.oldest(connection) < LEAST_DAYS * DAY:
+        return
+    for stored in samples.scattered(connection, before, since, set(series), min(ENOUGH * len(pasts), MOST_READ // 2), SEASON_SECONDS):
+        sample = stored.sample
+        pasts[sample.probe, sample.device, sample.cohort].scatter(sample)
 
 
-def _frozen(past: _Past, observe: float) -> Baseline:
-    """`observe` is how long the update is observed at most, in s; 0 for a target that need not pass."""
+def _frozen(past: _Past, settings: UpdateSettings, at_updates: Mapping[str, Sequence[float]], *, must_pass: bool) -> Baseline:
     judged = past.judged
     hurried = judged.fast < judged.interval and len(past.fast) >= ENOUGH_FAST
     spacing = judged.fast if hurried else judged.interval
-    horizon = min(math.ceil(observe / spacing), MOST_OBSERVED)
-    return freeze(judged.subject, past.fast if hurried else past.regular, spacing=spacing, horizon=horizon)
+    horizon = min(math.ceil(settings.observe_limit / spacing), MOST_OBSERVED) if must_pass else 0
+    history = thinned([*past.regular, *past.scattered], settings.baseline)
+    if not hurried:
+        return freeze(judged.subject, past.regular, spacing=spacing, horizon=horizon, history=history, peaks=at_updates)
+    return freeze(
+        judged.subject, past.fast, spacing=spacing, horizon=horizon, history=history, peaks=at_updates, regular=past.regular,
+        interval=judged.interval)

@@ -1,6 +1,8 @@
 """Another configuration for the daemon that runs: read, checked as a whole and compared with the old one; taken, or refused with every problem."""
 
 import asyncio
+import hashlib
+import json
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +15,7 @@ from pydantic import BaseModel
 
 from monitor import toml_lines
 from monitor.config import Config, ConfigError, Problem, load, secrets
+from monitor.store import Store, StoreError, records
 from monitor.web.server import tls_context
 from probes.fields import SecretError
 
@@ -20,6 +23,8 @@ from probes.fields import SecretError
 FIXED = (("shop", "name"), ("daemon", "state_dir"), ("daemon", "log_format"), ("web", "listen"))
 # Keys of a probe that leave alone what is measured: with these changed its runs go on to be compared with earlier ones.
 _BOOKKEEPING = frozenset({"recheck", "failures", "of", "confirm", "urgency", "means", "critical", "control", "margin"})
+# What makes other targets, or is a spacing of its own: runs with these changed are kept apart anyway.
+_APART = frozenset({"name", "cohort", "devices", "interval"})
 _NAMED = ("probe", "receiver", "token")
 READ_SECONDS = 10.0
 T = TypeVar("T")
@@ -123,6 +128,23 @@ def _plain(value: Any) -> Any:
 
 def _measured(probe: BaseModel) -> dict[str, Any]:
     return _facts(probe, _BOOKKEEPING)
+
+
+def fingerprint(probe: BaseModel) -> str:
+    """Names what the probe measures: another one, and its earlier runs are no past of the later ones.
+
+    Made of what differs from the defaults, so that a new key of a new version changes nothing. Secrets are not in it, only
+    where they are: one that is replaced measures the same.
+    """
+    facts = probe.model_dump_json(exclude=set(_BOOKKEEPING | _APART), exclude_defaults=True)
+    return hashlib.sha256(json.dumps(json.loads(facts), sort_keys=True).encode()).hexdigest()[:12]
+
+
+async def note_measured(store: Store, config: Config, now: float) -> None:
+    """Remember what each probe measures from now (Unix s) on; also while the disk cannot be written."""
+    prints = {probe.name: fingerprint(probe) for probe in config.probe}
+    with suppress(StoreError):                           # closed: the next start notes it
+        await store.write(lambda c: records.note_measured(c, prints, now), essential=True)
 
 
 def _fixed(path: Path, old: Config, new: Config) -> Iterator[Problem]:

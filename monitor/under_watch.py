@@ -134,4 +134,4 @@ def _case(update: Update, baselines: Mapping[Target, Baseline], settings: Update
     """Segment i of an update has half of the false-alarm budget that is left, so that all of them keep within it."""
     share = 0.5 ** len(update.segments) if update.status is Status.OPEN else 0.5 ** (len(update.segments) - 1)
     length = settings.observe_limit + settings.warm_up
-    return Case(list(baselines.values()), settings, share=share, watch=length)
+    return Case(list(baselines.values()), settings, share=share, watch=length, phase=update.phase if update.status is Status.OPEN else "")

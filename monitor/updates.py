@@ -99,8 +99,16 @@ class Update:
     def regressed(self) -> bool:
         return self.verdict == "regression"
 
+    @property
+    def in_doubt(self) -> bool:
+        """It did not pass, and something was half way to an alarm when it was last looked at."""
+        return self.verdict != "pass" and any(
+            not signal["control"] and signal["evidence"] is not None and signal["evidence"] >= signal["threshold"] / 2
+            for signal in self.ruling.get("signals", ()))
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """JSON-able. Not by `asdict` as a whole: that copies the ruling deeply, 50 us a signal."""
+        return {name: getattr(self, name) for name in _NAMES} | {"changes": [asdict(change) for change in self.changes]}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Update":

@@ -93,11 +93,13 @@ class Watch:
         """Take up the updates that were under way when the daemon last stopped."""
         await self.know()
         self._cursor = await self._store.read(samples.newest_id)
+        measured = await self._store.read(records.measured)
         lingering = {i.update for i in self._casebook.open if i.kind == "regression"}
         for update in await self._store.read(lambda c: records.watched_updates(c, lingering)):
             stored = await self._store.read(lambda c, id_=update.id: records.baselines(c, id_))  # type: ignore[misc]
             acts = await self._store.read(lambda c, id_=update.id: records.acts(c, id_))  # type: ignore[misc]
             left_out = {act["detail"] for act in acts if act["act"] == LEFT_OUT}
+            left_out |= {probe for probe, noted in measured.items() if noted[-1][0] > update.started}       # changed while nobody watched
             await self._take_up(update, {target: Baseline.from_dict(facts) for target, facts in stored.items()}, left_out)
         self._exporter.update(self._known[0] if self._known else None)
 
@@ -179,7 +181,7 @@ class Watch:
                 return Refusal(f"update {under_way.id} ({under_way.version}) is still open: finish, roll back or cancel it first")
             update = await self._new_update(request, by, now)
             self._changed.clear()
-            baselines = await before.freeze_all(self._store.path, self._targets, self._known, now, self._settings)
+            baselines = await before.freeze_all(self._store.path, self._targets, self._newest(), now, self._settings)
             superseded = [w for w in self._open.values() if w.update.status is Status.OBSERVING]
             closed = [updates.supersede(w.update, now) for w in superseded]
             await self._settled()
@@ -242,8 +244,7 @@ class Watch:
 
     def suspect(self, now: float) -> tuple[Update | None, bool]:
         """The update that an outage which begins now may belong to, and whether it is under way."""
-        known = [self._open[u.id].update if u.id in self._open else u for u in self._known]
-        update = updates.suspect(known, self._settings, now)
+        update = updates.suspect(self._newest(), self._settings, now)
         return update, update is not None and update.live
 
     def muted(self, now: float) -> bool:
@@ -361,6 +362,10 @@ class Watch:
             changes=tuple(Changed(c.name, c.version) for c in request.changes), segments=(now,),
             downtime_until=now + request.expect_downtime if request.expect_downtime else 0.0,
             expires=now + self._settings.expire_after + request.expect_downtime)
+
+    def _newest(self) -> list[Update]:
+        """The known updates, those that are watched with their newest ruling."""
+        return [self._open[u.id].update if u.id in self._open else u for u in self._known]
 
     def _under_way(self) -> Update | None:
         unbuilt = (update for update in self._known if update.id not in self._open)

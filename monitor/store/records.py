@@ -17,6 +17,31 @@ def install_id(connection: sqlite3.Connection, fresh: str) -> str:
     return str(connection.execute("SELECT value FROM meta WHERE name = 'install_id'").fetchone()[0])
 
 
+_MEASURED = "measured:"            # begins the name of a row of meta, one a probe
+MOST_MEASURED = 20                 # changes of one probe that are remembered
+
+
+def note_measured(connection: sqlite3.Connection, prints: Mapping[str, str], now: float) -> None:
+    """Remember from when on (Unix s) each probe measures what it does now, named by a fingerprint.
+
+    A probe that was never noted has always measured this. What is dated later than now was noted by a clock that was ahead.
+    """
+    known = measured(connection)
+    for probe, fingerprint in prints.items():
+        noted = known.get(probe, [])
+        kept = [(since, one) for since, one in noted if since <= now]
+        if not kept or kept[-1][1] != fingerprint:
+            kept.append((now if kept else 0.0, fingerprint))
+        if kept != noted:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_MEASURED + probe, json.dumps(kept[-MOST_MEASURED:])))
+
+
+def measured(connection: sqlite3.Connection) -> dict[str, list[tuple[float, str]]]:
+    """What each probe has measured: since when (Unix s, ascending), and a fingerprint of it."""
+    rows = connection.execute("SELECT name, value FROM meta WHERE substr(name, 1, ?) = ?", (len(_MEASURED), _MEASURED))
+    return {name[len(_MEASURED):]: [(since, fingerprint) for since, fingerprint in json.loads(value)] for name, value in rows}
+
+
 def save_health(connection: sqlite3.Connection, target: Target, health: Health) -> None:
     connection.execute("INSERT OR REPLACE INTO health VALUES (?, ?, ?, ?)", (*target, json.dumps(asdict(health))))
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import sqlite3
 import struct
 import time
@@ -20,6 +21,9 @@ _PAGE = 20_000          # rows looked at by one statement: what it decodes takes
 _BACKWARDS = """
     SELECT * FROM sample WHERE id > ? AND id <= ? AND started >= ? AND started < ?
     AND (? IS NULL OR series IN (SELECT value FROM json_each(?))) ORDER BY id DESC"""
+_SCATTERED = """
+    SELECT sample.* FROM json_each(?) AS chosen JOIN sample ON sample.id = chosen.value
+    WHERE started >= ? AND started < ? AND series IN (SELECT value FROM json_each(?))"""
 Row = tuple[int, int, int, int, bytes | None, str | None]
 
 
@@ -167,6 +171,28 @@ def backwards(
         if time.monotonic() >= end:
             return
         high = low
+
+
+def scattered(
+    connection: sqlite3.Connection, before: float, since: float, among: Set[int], most: int, seconds: float = math.inf,
+) -> Iterator[Stored]:
+    """At most `most` samples started in [since, before), of rows that are spread over that time, in no order.
+
+    Only of the series `among`. One row of each stretch of equally many, at a random place in it: probes take turns, and at
+    equal distances it would always be the same one's. Seeded. Ends early when it has taken longer than `seconds`; what came by
+    then is spread as well.
+    """
+    decoder, end, place = Decoder(connection), time.monotonic() + seconds, random.Random(0)  # noqa: S311
+    first, last = first_id(connection, since), newest_id(connection)
+    rows = max(last - first + 1, 0)
+    chosen = [first + int((number + place.random()) * max(rows / most, 1.0)) for number in range(min(rows, most))]
+    pages = len(chosen) // _PAGE + 1
+    for page in range(pages):
+        ids = json.dumps(chosen[page::pages])
+        for row in connection.execute(_SCATTERED, (ids, int(since * 1000), int(before * 1000), json.dumps(list(among)))):
+            yield decoder.decode(row)
+        if time.monotonic() >= end:
+            return
 
 
 def checkpoints(connection: sqlite3.Connection) -> Mapping[tuple[str, str, str], bytes]:

@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 import time
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from processes import until
 
 from monitor import reload
 from monitor.config import ConfigError
+from monitor.store import records
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -66,6 +68,8 @@ def test_what_changed_is_said_and_a_probe_that_is_gone_leaves_nothing_open(tmp_p
         until(lambda: "/ok?other" in [path for _, path in home.village.visits], 5, "the other address")
         assert home.events("configuration taken")[0]["removed"] == ['probe "broken"']
         assert home.stop()[0] == 0
+    with closing(sqlite3.connect(tmp_path / "state" / "tillwatch.sqlite3")) as store:
+        assert {probe: len(noted) for probe, noted in records.measured(store).items()} == {"home": 2, "broken": 1, "new": 1}, "a past apart"
 
 
 def test_what_cannot_change_while_running_refuses_it_all_with_key_old_and_new(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -141,9 +142,39 @@ def test_reading_backwards_ends_when_its_time_is_over_with_what_was_read(monkeyp
     connection.close()
 
 
+@pytest.mark.parametrize("page", [7, 20_000])
+def test_scattered_runs_are_of_all_the_time_and_of_every_probe_that_takes_turns(monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+    monkeypatch.setattr(samples, "_PAGE", page)
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    write(connection, *(made(n, probe="abcd"[n % 4]) for n in range(2000)))
+    among = set(samples.series_of(connection, {("a", "", ""), ("b", "", "")}))
+    read = list(samples.scattered(connection, NOW + 1800, NOW + 400, among, 200))
+    ids = sorted(stored.id for stored in read)
+    assert len(set(ids)) == len(ids)
+    assert all(400 < id_ <= 1800 for id_ in ids)
+    assert {stored.sample.probe for stored in read} == {"a", "b"}
+    assert all(25 <= sum(stored.sample.probe == name for stored in read) <= 75 for name in "ab"), "about a quarter each"
+    assert max(later - earlier for earlier, later in pairwise(ids)) < 80
+    assert [s.id for s in samples.scattered(connection, NOW + 1800, NOW + 400, among, 200)] == [s.id for s in read], "always the same"
+    assert {s.id for s in samples.scattered(connection, NOW + 2000, NOW, among, 9999)} == {n + 1 for n in range(2000) if n % 4 < 2}
+    connection.close()
+
+
+def test_scattered_runs_that_were_read_in_time_are_of_all_the_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "_PAGE", 10)
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    write(connection, *(made(n) for n in range(100)))
+    found = [s.id for s in samples.scattered(connection, NOW + 100, NOW, {1}, 100, seconds=0.0)]
+    assert found == list(range(1, 101, 11))
+    connection.close()
+
+
 async def test_the_end_of_an_empty_store_is_found_too(store: Store) -> None:
     assert await store.read(lambda c: (samples.after(c, 0), list(samples.backwards(c, NOW, 0)), samples.newest_id(c))) == ([], [], 0)
     assert await store.read(samples.oldest) == float("inf")
+    assert await store.read(lambda c: list(samples.scattered(c, NOW, 0, set(), 10))) == []
     assert await store.read(lambda c: samples.first_id(c, NOW)) == 1
 
 

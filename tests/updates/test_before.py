@@ -1,15 +1,17 @@
 """What "before" is: which times are none, how far back it is read, and what reading it costs."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from stage import BASELINE, HOME, PAY, SPACING, Actor, Make, Stage
+from stage import BASELINE, BURST, HOME, PAY, SPACING, Actor, Make, Stage
 
 from monitor import before
 from monitor.health import Target
 from monitor.incidents import Incident, Member
-from monitor.judge.baseline import Baseline
+from monitor.judge.baseline import WORTH_READING, Baseline
+from monitor.judge.season import DAY
 from monitor.store import StoreError, records, samples
 from monitor.updates import Status, Update
 
@@ -36,6 +38,19 @@ async def remember(stage: Stage, kind: str, since: float, recovered: float | Non
     member = Member("home", "", "", "status", since, 3, 5, "ticket", recovered=recovered)
     incident = Incident("i", kind, "errors", "ticket", since, since, members=(member,), resolved=resolved)  # type: ignore[arg-type]
     await stage.store.write(lambda c: records.save_incident(c, incident, since, "firing"))
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The ids of the rows that were decoded."""
+    ids: list[int] = []
+    decode = samples.Decoder.decode
+
+    def counted(self: samples.Decoder, row: tuple[int, int, int, int, int, bytes | None, str | None]) -> samples.Stored:
+        ids.append(row[0])
+        return decode(self, row)
+    monkeypatch.setattr(samples.Decoder, "decode", counted)
+    return ids
 
 
 # ---- what is no "before"
@@ -87,20 +102,88 @@ async def test_reading_goes_on_past_what_is_left_out(make: Make, monkeypatch: py
     assert await runs(stage) == {"home": 360, "pay": 360}, "360 are read: 4 times what a faster spacing needs"
 
 
+async def test_what_went_down_twice_is_left_out_twice_whatever_its_incident_says(make: Make) -> None:
+    stage = await make(actors=BOTH)
+    for failing in (["home"], [], ["home"], []):
+        await stage.live(15, failing=failing)
+    await stage.store.write(lambda c: c.execute("DELETE FROM incident"))
+    home = (await frozen(stage))[HOME]
+    assert home.signals[0].fit
+    assert home.signals[0].fit.failures == 0  # type: ignore[union-attr]
+    assert BASELINE + 15 <= home.runs <= BASELINE + 30
+
+
+def test_outages_are_told_by_flips_also_when_they_began_before_or_are_not_over() -> None:
+    def flip(new: str, at: float, since: float, probe: str = "home") -> dict[str, object]:
+        return {"probe": probe, "device": "", "cohort": "", "at": at, "since": since, "old": "", "new": new}
+    flips = [flip("up", 5, 5), flip("down", 12, 10), flip("broken", 13, 13), flip("measured", 14, 14), flip("up", 20, 19), flip("down", 20.5, 20),
+             flip("up", 30, 30), flip("down", 90, 88), flip("down", 12, 10, "gone")]
+    assert before.excluded([HOME, PAY], [], flips, [], 100.0, {}) == {HOME: [(9.999, 30), (87.999, 100)], PAY: []}
+
+
+async def test_a_run_that_a_wrong_clock_dated_is_no_past(make: Make) -> None:
+    stage = await make(past=100, actors=BOTH)
+    now, wrong = stage.clock.at, [3600.0, 40 * DAY, -15 * DAY, -5000 * DAY]
+    await stage.store.write(lambda c: samples.Encoder(c).write([stage.run("pay", started=now + by, ended=now + by) for by in wrong]))
+    assert await runs(stage) == {"home": 100, "pay": 100}
+
+
+# ---- what the time of day is known from
+
+
+async def days(stage: Stage, count: float, spacing: float, wave: float = 0.4) -> None:
+    """That many days of runs of pay up to now, each longest in the evening; nobody looked at them."""
+    now, rounds = stage.clock.at, int(count * DAY / spacing)
+    times = [now - (rounds - n) * spacing for n in range(rounds)]
+    took = [0.2 * (1 + wave * math.sin(2 * math.pi * at / DAY)) for at in times]
+    made = [stage.run("pay", seconds=s, spacing=spacing, started=at, ended=at + 0.2) for at, s in zip(times, took, strict=True)]
+    await stage.store.write(lambda c: samples.Encoder(c).write(made))
+
+
+def level(baseline: Baseline, at: float) -> float:
+    """Of the duration, by the baseline."""
+    return baseline.signals[1].level(at)
+
+
+@pytest.mark.parametrize("most", [2_000, 400_000])
+async def test_the_time_of_day_is_known_from_all_of_the_past(make: Make, monkeypatch: pytest.MonkeyPatch, decoded: list[int], most: int) -> None:
+    monkeypatch.setattr(before, "MOST_READ", most)
+    pay = Actor("pay", interval=120.0, fast=120.0)
+    stage = await make(past=0, actors=(pay,))
+    await days(stage, 14, 120.0)
+    found = (await frozen(stage))[PAY]
+    noon = stage.clock.at // DAY * DAY + DAY / 4
+    assert level(found, noon) == pytest.approx(1.4, rel=0.05)
+    assert level(found, noon + DAY / 2) == pytest.approx(0.6, rel=0.05)
+    assert len(decoded) == WORTH_READING + min(before.ENOUGH, most // 2)
+    hurried = Actor("pay", interval=120.0, fast=30.0)
+    await stage.past(90, trigger=BURST)
+    stage.actors = (hurried,)
+    quick = (await frozen(stage))[PAY]
+    assert (quick.spacing, quick.runs) == (30.0, 90)
+    assert level(quick, noon) == pytest.approx(1.4, rel=0.05), "its own runs are all of one hour"
+
+
+async def test_an_outage_does_not_tell_the_time_of_day(make: Make) -> None:
+    stage = await make(past=0, actors=(Actor("pay", interval=600.0, fast=600.0),))
+    await days(stage, 14, 600.0)
+    dates = [stage.clock.at // DAY * DAY - day * DAY for day in range(14)]       # each afternoon an update was cancelled
+    cancelled = [Update(f"{d}", "1", d + 0.5 * DAY, "ci", status=Status.CANCELLED, closed=d + 0.6 * DAY) for d in dates]
+    known, whole = (await frozen(stage, cancelled))[PAY].signals[1].season, (await frozen(stage))[PAY].signals[1].season
+    assert known
+    assert whole
+    assert [time for time in known.times if 0.51 * DAY < time < 0.59 * DAY] == []
+    assert [time for time in whole.times if 0.51 * DAY < time < 0.59 * DAY] != []
+
+
+async def test_six_days_do_not_tell_the_time_of_day(make: Make, decoded: list[int]) -> None:
+    stage = await make(past=0, actors=(Actor("pay", interval=120.0, fast=120.0),))
+    await days(stage, 6, 120.0)
+    assert (await frozen(stage))[PAY].signals[1].season is None
+    assert len(decoded) == WORTH_READING, "and no more is read for it"
+
+
 # ---- what reading costs
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The ids of the rows that were decoded."""
-    ids: list[int] = []
-    decode = samples.Decoder.decode
-
-    def counted(self: samples.Decoder, row: tuple[int, int, int, int, int, bytes | None, str | None]) -> samples.Stored:
-        ids.append(row[0])
-        return decode(self, row)
-    monkeypatch.setattr(samples.Decoder, "decode", counted)
-    return ids
 
 
 @pytest.mark.parametrize("page", [50, 20_000])
