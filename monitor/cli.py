@@ -203,6 +203,22 @@ for verb in operate.VERBS:
     main_group.add_command(verb)
 
 
+@main_group.command()
+@click.option("--days", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Only the newest N days [default: all that is stored].")
+@click.option("--csv", metavar="FILE", help="The history in FILE instead of the store: columns timestamp, ok, seconds; docs/cli.md has more.")
+@click.option("--updates", type=click.IntRange(min=1), metavar="N", help="At most N updates [default: 200, fewer for many probes].")
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes [default: one a core].")
+@as_json
+@pass_context
+def backtest(context: Context, days: float | None, csv: str | None, updates: int | None, jobs: int | None, as_json: bool) -> None:
+    """Replay updates that never were over the shop's own history: how often would it have paged, passed, found harm?
+
+    Exit code 0 when it could be measured, whatever the answer, 4 when there is too little history.
+    """
+    from monitor.backtest import run as backtests
+    backtests.run(context, days=days, csv=csv, updates=updates, jobs=jobs, as_json=as_json)
+
+
 @main_group.command("tell-failed", hidden=True)
 @click.argument("unit")
 @pass_context
