@@ -42,6 +42,7 @@ from monitor.web import openapi
 from monitor.web.api import Api
 from monitor.web.auth import Guard, Tokens, local_token
 from monitor.web.operate import Operate
+from monitor.web.pages import Insight, Pages
 from monitor.web.probe import OnDemand
 from monitor.web.server import Listener
 from monitor.wellbeing import Wellbeing
@@ -94,6 +95,7 @@ class Daemon:
             self._clock.start(await self._store.read(_newest))
             self._exporter = Exporter(config.shop.name, self._probes)
             self._install = await self._store.write(lambda c: records.install_id(c, new_id(self._clock.now())), essential=True)
+            await reloading.note_measured(self._store, config, self._clock.now())
             self._store.on_failure = self._store_failed
             self._build()
             await self._take_up()
@@ -168,7 +170,9 @@ class Daemon:
         operate = Operate(casebook=self._casebook, silences=self._silences, store=self._store, guard=guard, clock=self._clock,
                           rated=self._exporter.own.rated)
         on_demand = OnDemand(lambda: self._config.probe, self._clients, guard)
-        return [*api.routes(), *operate.routes(), *on_demand.routes(), *openapi.routes()]
+        pages = Pages(store=self._store, operations=self._watch, guard=guard, clock=self._clock, insight=Insight(
+            self._targets, lambda: self._casebook.open, self._facts, self._wellbeing.status))
+        return [*api.routes(), *operate.routes(), *on_demand.routes(), *pages.routes(), *openapi.routes()]
 
     def _ready(self) -> None:
         gc.collect()
@@ -227,6 +231,7 @@ class Daemon:
         if self._scheduler:
             self._scheduler.change(self._jobs(), config.daemon.max_concurrency)
         self._watch.change(config.update, self._judged(), change.other)
+        self._begin(reloading.note_measured(self._store, config, self._clock.now()), "what is measured")
         self._uplink.change(witnesses.witnesses(config), witnesses.near(config))
         self._wellbeing.reloaded.set()
         self._taken()
@@ -277,12 +282,12 @@ class Daemon:
         return {target: watched(probe) for target, probe in self._probes.items()}
 
     def _judged(self) -> dict[Target, Judged]:
-        return {target: judged(target, probe, self._config.update) for target, probe in self._probes.items()}
+        return {target: judged(target, probe, self._config.update, self._config.probe) for target, probe in self._probes.items()}
 
     def _jobs(self) -> list[Job]:
         return [job(target, probe, self._config.update.interval_factor) for target, probe in self._probes.items()]
 
-    def _facts(self, _incident: Incident) -> Facts:
+    def _facts(self, _incident: Incident | None = None) -> Facts:
         config = self._config
         shop = ShopFacts(config.shop.name, config.shop.url, config.shop.environment, config.shop.currency)
         means = {probe.name: probe.means for probe in config.probe if probe.means}

@@ -44,7 +44,7 @@ def _signals(signals: Iterable[Mapping[str, Any]]) -> Table:
     for s in signals:
         name = s["probe"] + "".join(f" {part}" for part in (s["device"], s["cohort"]) if part)
         before, after = sides(s)
-        table.add_row(escape(name), s["signal"], before, after, change(s), evidence(s), _ruling(s))
+        table.add_row(escape(name), escape(s["signal"]), escape(before), escape(after), change(s), evidence(s), _ruling(s))
     return table
 
 

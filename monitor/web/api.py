@@ -74,7 +74,7 @@ class Api:
             web.get("/api/v1/incidents", self.incidents), web.get("/api/v1/incidents/{id}", self.incident),
             web.get("/api/v1/updates", self.updates), web.post("/api/v1/updates", self.start),
             web.get("/api/v1/updates/{id}", self.update), web.get("/api/v1/updates/{id}/verdict", self.verdict),
-            web.get("/api/v1/updates/{id}/report", self.report), web.get("/updates/{id}", self.report),
+            web.get("/api/v1/updates/{id}/report", self.report),
             web.get("/incidents/{id}", self.incident), web.post("/api/v1/updates/{id}/{act:phase|finish|rollback|cancel}", self.act),
         ]
 
@@ -135,7 +135,7 @@ class Api:
         return web.json_response({"incidents": [incident.to_dict() for incident in found]})
 
     async def incident(self, request: web.Request) -> web.Response:
-        self._guard.reader(request)
+        self._guard.viewer(request)
         id_ = request.match_info["id"]
         found = await self._store.read(lambda c: (records.incident(c, id_), records.incident_steps(c, id_)))
         if found[0] is None:
@@ -162,12 +162,15 @@ class Api:
 
     async def report(self, request: web.Request) -> web.Response:
         """The post-mortem; `?format=md` for Markdown."""
-        self._guard.reader(request)
+        self._guard.viewer(request)
         update = await self._find(request)
         facts = await self._store.read(lambda c: report.gather(c, update))
+        shop, now = self._shop, self._clock.now()
         if request.query.get("format") == "md":
-            return web.Response(text=report.markdown(facts, self._shop, self._clock.now()), content_type="text/markdown", charset="utf-8")
-        return web.Response(text=report.html(facts, self._shop, self._clock.now()), content_type="text/html", charset="utf-8", headers={
+            text = await asyncio.to_thread(report.markdown, facts, shop, now)
+            return web.Response(text=text, content_type="text/markdown", charset="utf-8")
+        text = await asyncio.to_thread(report.html, facts, shop, now)
+        return web.Response(text=text, content_type="text/html", charset="utf-8", headers={
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"})
 
     async def start(self, request: web.Request) -> web.Response:

@@ -1,5 +1,6 @@
 """Who is asking: tokens are kept as hashes and compared in constant time, guesses are counted, and no foreign page asks in a person's name."""
 
+import base64
 import hashlib
 import hmac
 import ipaddress
@@ -26,6 +27,7 @@ SHORTEST = 16             # characters; a shorter token could be guessed
 GUESSES, WINDOW = 10, 60.0   # wrong tokens that one source may send within so many s
 MOST_SOURCES = 4096       # that are remembered; the one that is quiet for the longest is forgotten first
 _TOKEN = re.compile(rb"\s*([!-~]{%d,})\s*" % SHORTEST)
+BROWSER = 'Basic realm="Tillwatch", charset="UTF-8"'      # makes a browser ask
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -54,9 +56,8 @@ class Tokens:
                 log.warning("a token is short enough to be guessed", token=token.name, characters=SHORTEST)
             self._known.append((_digest(value), Caller(token.name, frozenset(token.scopes))))
 
-    def caller(self, request: web.BaseRequest) -> Caller | None:
-        """Whoever holds the bearer token of this request. Every known token is compared, whichever fits."""
-        token = _given(request)
+    def caller(self, token: str) -> Caller | None:
+        """Whoever holds this token. Every known token is compared, whichever fits."""
         if not token or len(token) > 4096:
             return None
         digest, found = _digest(token), None
@@ -98,11 +99,14 @@ class Guard:
         A right token is let in however many wrong ones came from the same address: behind a proxy all share one, and nobody
         shall be able to lock the others out. That no token can be guessed is for its length to see to.
         """
-        caller = self.tokens.caller(request)
+        return self._known(request, _bearer(request), scope, ProblemError(401, "this needs a token: Authorization: Bearer ..."))
+
+    def _known(self, request: web.Request, token: str, scope: Scope, unknown: ProblemError) -> Caller:
+        caller = self.tokens.caller(token)
         if caller is None:
-            if _given(request) and (wait := self._guesses.wrong(_source(request.remote or ""))):
+            if token and (wait := self._guesses.wrong(_source(request.remote or ""))):
                 raise ProblemError(429, "too many wrong tokens from this address: wait a minute", retry_after=wait)
-            raise ProblemError(401, "this needs a token: Authorization: Bearer ...")
+            raise unknown
         if not caller.may(scope):
             raise ProblemError(403, f'the token "{caller.name}" lacks the scope "{scope}"')
         return caller
@@ -111,6 +115,15 @@ class Guard:
         """On loopback everybody may read; elsewhere reading needs a token too."""
         if not self._open_reads:
             self.allowed(request, "read")
+
+    def viewer(self, request: web.Request) -> None:
+        """The same for what people open in a browser: it asks them for a name (any) and a password, which is the token.
+
+        Only what changes nothing may be guarded so: a browser sends a password by itself, also when another site's page asks for it.
+        """
+        if not self._open_reads:
+            unknown = ProblemError(401, "this needs a token, as the password: any name will do", challenge=BROWSER)
+            self._known(request, _bearer(request) or _password(request), "read", unknown)
 
 
 def local_token(state_dir: Path) -> str:
@@ -155,11 +168,24 @@ def foreign(request: web.BaseRequest, names: Collection[str]) -> bool:
     return site not in {"same-origin", "none"} or (origin is not None and urlsplit(origin).netloc not in names)
 
 
-def _given(request: web.BaseRequest) -> str:
-    """The bearer token of a request; two of them are none."""
+def _bearer(request: web.BaseRequest) -> str:
+    """The bearer token of a request."""
+    return _given(request, "bearer")
+
+
+def _password(request: web.BaseRequest) -> str:
+    """What a person has typed in a browser (HTTP Basic), without the name."""
+    try:
+        return base64.b64decode(_given(request, "basic"), validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
+
+
+def _given(request: web.BaseRequest, scheme: str) -> str:
+    """What a request says by this scheme; two headers say nothing."""
     found = request.headers.getall("Authorization", [])
-    scheme, _, token = found[0].partition(" ") if len(found) == 1 else ("", "", "")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    named, _, value = found[0].partition(" ") if len(found) == 1 else ("", "", "")
+    return value.strip() if named.lower() == scheme else ""
 
 
 def _source(remote: str) -> str:

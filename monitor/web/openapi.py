@@ -78,6 +78,7 @@ def _operate(path: str, words: str, **more: Any) -> Operation:
 
 
 _MARKDOWN = Parameter("format", {"enum": ["html", "md"], "default": "html"}, "md for Markdown")
+_STILL = Parameter("refresh", {"type": "string"}, "off: the page does not load itself anew while something is open")
 OPERATIONS = (
     Operation("get", "/metrics", "The exposition for Prometheus", "", (TEXT, "application/openmetrics-text")),
     Operation("get", "/-/healthy", "200 while runs are started and commits go through", ""),
@@ -105,7 +106,9 @@ OPERATIONS = (
     _read("/api/v1/updates/{id}", "One update, the evidence of every signal, and who did what; `newest` for the newest one", errors=(404,)),
     _read("/api/v1/updates/{id}/verdict", "What a gate or a rollout controller reads", errors=(404,)),
     _read("/api/v1/updates/{id}/report", "The post-mortem", kinds=(HTML, MARKDOWN), errors=(404,), query=(_MARKDOWN,)),
-    _read("/updates/{id}", "The same, at the address that messages link to", kinds=(HTML, MARKDOWN), errors=(404,), query=(_MARKDOWN,)),
+    _read("/", "Operator page: how the shop is", kinds=(HTML,), query=(_STILL,)),
+    _read("/updates/{id}", "Operator page: one update and the evidence of every signal; messages link to it", kinds=(HTML,), errors=(404,),
+          query=(_STILL,)),
     _act("phase", "The update is in its next phase", body=PhaseRequest),
     _act("finish", "Rolled out everywhere: observation begins"),
     _act("rollback", "Taken back: recovery is watched for"),

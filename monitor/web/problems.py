@@ -27,17 +27,19 @@ UNREAD = frozenset({408, 411, 413, 415})               # after these the rest of
 
 
 class ProblemError(Exception):
-    """Answer with this error. `detail` is one sentence for a person; `retry_after` (s) tells when the same may be asked again."""
+    """Answer with this error. `detail` is one sentence for a person; `retry_after` (s) tells when the same may be asked again,
+    `challenge` how a token is to be given.
+    """
 
-    def __init__(self, status: int, detail: str, *, retry_after: float = 0.0, **more: Any) -> None:
+    def __init__(self, status: int, detail: str, *, retry_after: float = 0.0, challenge: str = "Bearer", **more: Any) -> None:
         super().__init__(detail)
-        self._retry_after = retry_after
+        self._retry_after, self._challenge = retry_after, challenge
         code = _TITLES.get(status, "error")
         self.body = {"type": "about:blank", "title": code.replace("_", " "), "code": code, "status": status, "detail": detail} | more
         self.status = status
 
     def response(self) -> web.Response:
-        headers = HEADERS | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+        headers = HEADERS | ({"WWW-Authenticate": self._challenge} if self.status == 401 else {})
         if self._retry_after:
             headers["Retry-After"] = str(math.ceil(self._retry_after))
         return web.Response(status=self.status, text=json.dumps(self.body), content_type=CONTENT_TYPE, headers=headers)

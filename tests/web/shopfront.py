@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 from listening import serve
 
+from monitor.alerts.page import Facts, ShopFacts
 from monitor.before import Judged
 from monitor.casebook import Casebook, Reports
 from monitor.clock import ManualClock
@@ -21,6 +22,7 @@ from monitor.updates import UpdateSettings
 from monitor.watch import Pace, Watch
 from monitor.web.api import Api
 from monitor.web.auth import Guard, Tokens, local_token
+from monitor.web.pages import Insight, Pages
 from monitor.web.settings import TokenSettings, WebSettings
 from probes.sample import Outcome, Sample
 from probes.table import PROBES
@@ -41,9 +43,12 @@ class Front:
     store: Store
     exporter: Exporter
     casebook: Casebook
+    watch: Watch
     clock: ManualClock
     local: str
     status: dict[str, Any] = field(default_factory=lambda: {"healthy": True, "ready": True, "store": "ok"})
+    targets: list[dict[str, Any]] = field(default_factory=lambda: [{"probe": "home", "device": "", "cohort": "", "state": "up"}])
+    means: dict[str, str] = field(default_factory=dict)
     url: str = ""
     taken: tuple[bool, dict[str, Any]] = (True, {"added": [], "removed": [], "changed": []})
     session: aiohttp.ClientSession = None  # type: ignore[assignment]  # set before it is handed out
@@ -78,12 +83,16 @@ async def front(directory: Path, web: WebSettings | None = None, ssl: Any = True
         watch = Watch(UpdateSettings(), {HOME: Judged(subject, 30.0, 30.0)}, store, casebook, exporter, clock, Pace())
         await watch.load()
         committing = asyncio.create_task(casebook.run())
-        found = Front(store, exporter, casebook, clock, local_token(directory))
+        found = Front(store, exporter, casebook, watch, clock, local_token(directory))
         given = [TokenSettings.model_validate({"name": n, "value": TOKENS[n], "scopes": [SCOPES[n]]}) for n in TOKENS]
         guard = Guard(Tokens(given, found.local), open_reads=web.tls is None)
         api = Api(store=store, exporter=exporter, operations=watch, guard=guard, clock=clock, status=lambda: found.status,
-                  targets=lambda: [{"probe": "home", "state": "up"}], shop="till", reload=found.reload)
-        async with serve(web, api.routes()) as port, aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=ssl)) as found.session:
+                  targets=lambda: found.targets, shop="till", reload=found.reload)
+        pages = Pages(store=store, operations=watch, guard=guard, clock=clock, insight=Insight(
+            lambda: found.targets, lambda: casebook.open,
+            lambda: Facts(ShopFacts("till", "https://shop.example"), means=found.means), lambda: found.status))
+        routes = [*api.routes(), *pages.routes()]
+        async with serve(web, routes) as port, aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=ssl)) as found.session:
             found.url = f"{'https' if web.tls else 'http'}://127.0.0.1:{port}"
             yield found
         committing.cancel()

@@ -15,6 +15,7 @@ from listening import serve
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from shopfront import HOME, made
 
+from monitor.alerts.page import Facts, ShopFacts
 from monitor.before import Judged
 from monitor.casebook import Casebook, Reports
 from monitor.clock import ManualClock
@@ -29,6 +30,7 @@ from monitor.web.api import Api
 from monitor.web.auth import Guard, Tokens
 from monitor.web.openapi import OPERATIONS, document
 from monitor.web.operate import Operate
+from monitor.web.pages import Insight, Pages
 from monitor.web.probe import OnDemand
 from monitor.web.settings import WebSettings
 from probes.clients import Clients
@@ -53,7 +55,8 @@ def test_every_route_is_described_and_no_other() -> None:
     api = Api(store=NOTHING, exporter=NOTHING, operations=NOTHING, guard=NOTHING, clock=NOTHING, status=NOTHING, targets=NOTHING, shop="",
               reload=NOTHING)
     operate = Operate(casebook=NOTHING, silences=NOTHING, store=NOTHING, guard=NOTHING, clock=NOTHING)
-    routes = [*api.routes(), *operate.routes(), *OnDemand(NOTHING, NOTHING, NOTHING).routes(), *openapi.routes()]
+    pages = Pages(store=NOTHING, operations=NOTHING, guard=NOTHING, clock=NOTHING, insight=NOTHING)
+    routes = [*api.routes(), *operate.routes(), *OnDemand(NOTHING, NOTHING, NOTHING).routes(), *pages.routes(), *openapi.routes()]
     assert {f"{operation.method.upper()} {operation.path}" for operation in OPERATIONS} == served(routes)
 
 
@@ -101,7 +104,10 @@ async def daemon(directory: Path) -> AsyncIterator[str]:
         api = Api(store=store, exporter=exporter, operations=watch, guard=guard, clock=clock, status=lambda: {"healthy": True, "ready": True},
                   targets=lambda: [{"probe": "home", "state": "up"}], shop="till", reload=_reloaded)
         operate = Operate(casebook=casebook, silences=silences, store=store, guard=guard, clock=clock)
-        routes = [*api.routes(), *operate.routes(), *OnDemand(lambda: [probe], clients, guard).routes(), *openapi.routes()]
+        pages = Pages(store=store, operations=watch, guard=guard, clock=clock, insight=Insight(
+            lambda: [{"probe": "home", "device": "", "cohort": "", "state": "up"}], lambda: casebook.open,
+            lambda: Facts(ShopFacts("till", "https://shop.example")), lambda: {"healthy": True}))
+        routes = [*api.routes(), *operate.routes(), *OnDemand(lambda: [probe], clients, guard).routes(), *pages.routes(), *openapi.routes()]
         async with serve(WebSettings(listen="127.0.0.1:0"), routes) as port:
             yield f"http://127.0.0.1:{port}"
         committing.cancel()

@@ -22,6 +22,7 @@ from monitor.web import auth, openapi, problems
 from monitor.web.api import Api
 from monitor.web.auth import GUESSES, MOST_SOURCES, WINDOW, Guard, Guesses, Tokens
 from monitor.web.operate import Operate
+from monitor.web.pages import Pages
 from monitor.web.probe import OnDemand
 from monitor.web.settings import Scope, TokenSettings, WebSettings
 
@@ -50,7 +51,8 @@ def routes(guard: Guard) -> list[web.RouteDef]:
     hole = cast("Any", None)
     api = Api(store=hole, exporter=hole, operations=hole, guard=guard, clock=hole, status=hole, targets=hole, shop="", reload=hole)
     operate = Operate(casebook=hole, silences=hole, store=hole, guard=guard, clock=hole)
-    return [*api.routes(), *operate.routes(), *OnDemand(lambda: (), hole, guard).routes(), *openapi.routes()]
+    pages = Pages(store=hole, operations=hole, guard=guard, clock=hole, insight=hole)
+    return [*api.routes(), *operate.routes(), *OnDemand(lambda: (), hole, guard).routes(), *pages.routes(), *openapi.routes()]
 
 
 @asynccontextmanager
@@ -159,12 +161,6 @@ def test_whose_address_it_is(remote: str, source: str) -> None:
 # ---- comparing
 
 
-class _Request:
-    def __init__(self, token: str) -> None:
-        from multidict import CIMultiDict
-        self.headers = CIMultiDict({"Authorization": f"Bearer {token}"})
-
-
 def test_only_digests_are_kept_and_all_of_them_are_compared_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, compared = given(), []
     assert not any(value.encode() in repr(vars(tokens)).encode() for value in (*TOKENS.values(), LOCAL))
@@ -175,7 +171,7 @@ def test_only_digests_are_kept_and_all_of_them_are_compared_whole(monkeypatch: p
     monkeypatch.setattr(auth.hmac, "compare_digest", compare)
     for token in (LOCAL, TOKENS["admin"], "wrong"):
         compared.clear()
-        tokens.caller(cast("Any", _Request(token)))
+        tokens.caller(token)
         assert len(compared) == len(SCOPES) + 1
         assert {other for _, other in compared} == {hashlib.sha256(token.encode()).digest()}
 
@@ -184,12 +180,11 @@ def test_the_time_it_takes_tells_nothing() -> None:
     """A token that is right but for its last character takes as long as one that is all wrong: within the noise of 10,000 tries each."""
     tokens = given()
     tries = {"near": TOKENS["read"][:-1] + "x", "far": "x" * len(TOKENS["read"])}
-    requests = {name: cast("Any", _Request(token)) for name, token in tries.items()}
     took: dict[str, list[int]] = {name: [] for name in tries}
     for _ in range(10_000):
-        for name, request in requests.items():
+        for name, token in tries.items():
             begun = time.perf_counter_ns()
-            tokens.caller(request)
+            tokens.caller(token)
             took[name].append(time.perf_counter_ns() - begun)
     near, far = (statistics.median(took[name]) for name in ("near", "far"))
     assert abs(near - far) < 0.1 * far
