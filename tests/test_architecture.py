@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("monitor.__main__",),
     ("monitor.cli",),
-    ("monitor.demo", "monitor.operate"),
+    ("monitor.backtest", "monitor.demo", "monitor.operate"),
     ("monitor.command",),
     ("monitor.app", "monitor.once", "monitor.drill", "monitor.last_words", "monitor.gate", "monitor.terminal", "monitor.observation",
      "monitor.doctor"),
@@ -227,3 +227,9 @@ def test_the_design_names_the_same_floors() -> None:
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     told = text.split("```text\ncli\n", 1)[1].split("```", 1)[0].splitlines()
     assert told == [" · ".join(name.removeprefix("monitor.") for name in floor) for floor in FLOORS[2:]]
+
+
+def test_nothing_heavy_is_loaded_when_the_daemon_starts() -> None:
+    """Whole histories may be worked through with arrays, in bench/; a daemon that starts must not wait for them."""
+    code = "import sys, monitor.app; print([name for name in ('numpy', 'scipy', 'playwright', 'matplotlib', 'jinja2') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == "[]"

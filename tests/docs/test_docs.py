@@ -32,6 +32,7 @@ from monitor.updates import Update
 from monitor.web import openapi
 from monitor.web.api import Api
 from monitor.web.operate import Operate
+from monitor.web.pages import Pages
 from monitor.web.probe import OnDemand
 from monitor.web.problems import _TITLES
 from probes.fields import Secret, Table, parse_duration, parse_size
@@ -279,8 +280,9 @@ def routes() -> set[str]:
     api = Api(store=nothing, exporter=nothing, operations=nothing, guard=nothing, clock=nothing, status=nothing, targets=nothing, shop="",
               reload=nothing)
     operate = Operate(casebook=nothing, silences=nothing, store=nothing, guard=nothing, clock=nothing)
+    pages = Pages(store=nothing, operations=nothing, guard=nothing, clock=nothing, insight=nothing)
     found = set()
-    for route in (*api.routes(), *operate.routes(), *OnDemand(nothing, nothing, nothing).routes(), *openapi.routes()):
+    for route in (*api.routes(), *operate.routes(), *OnDemand(nothing, nothing, nothing).routes(), *pages.routes(), *openapi.routes()):
         choice = re.search(r"\{\w+:([\w|]+)\}", route.path)
         paths = [route.path.replace(choice[0], word) for word in choice[1].split("|")] if choice else [route.path]
         found |= {f"{route.method} {path}" for path in paths}
