@@ -67,7 +67,7 @@ def updates(level: Level) -> Iterator[tuple[list[Run], list[Run], list[Run], boo
     """(history, newest runs before, runs after, whether it is quiet) of each update."""
     at = level[0][0] + PAST + 1800
     while at + WATCHED < level[-1][0]:
-        random = Random(at)  # noqa: S311 - seeded: the same figures every time
+        random = Random(at)
         history = runs(level, [at - PAST + place * PAST / ENOUGH for place in range(ENOUGH)], 0.0, random)
         near = runs(level, [at + place * SPACING for place in range(-WORTH_READING, int(WATCHED / SPACING))], MEMORY, random)
         quiet = not any(label for when, _, label in level if at - 4 * 3600 <= when <= at + WATCHED)
