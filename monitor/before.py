@@ -33,7 +33,7 @@ ENOUGH_SECONDS = 20.0       # the past is read for so long, and what was found b
 SEASON_SECONDS = 5.0        # the same for what tells the time of day
 REMEMBERED = 3              # updates after which what happens at each of them is looked for
 STORED_TO = 0.001           # s to which the store keeps a start, cut off: a run may seem to start before its outage
-FEW = 20                    # targets that are frozen in a thread: starting a process costs more
+FEW = 10                    # targets that are frozen in a thread: starting a process costs more
 
 
 @dataclass(frozen=True, slots=True)

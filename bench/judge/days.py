@@ -4,8 +4,8 @@
 
 Each hourly series of response times is taken as the level of a page (straight lines between the hours), and the scatter of
 single runs is put on top: a run every 30 s, sigma 0.15, alike from run to run by 0.7. From its third week on there is an
-update every 8 hours, watched for two, that changes nothing but by the harm put in. "quiet" are those in whose two hours, and the four
-before, the experts of the data set saw nothing. What judges is the daemon's own `freeze` and `Case`.
+update every 8 hours, watched for two, that changes nothing but by the harm put in. "quiet" are those in whose two hours, and the
+four before, the experts of the data set saw nothing. What judges is the daemon's own `freeze` and `Case`.
 """
 
 import csv
@@ -21,11 +21,11 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from monitor.judge import baseline
 from monitor.judge.baseline import WORTH_READING, Baseline, freeze
 from monitor.judge.season import DAY, ENOUGH
 from monitor.judge.signals import Margin, Run, Subject
 from monitor.judge.verdict import Case, Judging
+from monitor.judge.wander import wander
 from probes.sample import Signal
 
 PAGE = Subject("page", "", "", "http", True, False, Margin(), (Signal("success", "bernoulli"), Signal("duration", "latency")))
@@ -92,7 +92,7 @@ def main(folder: Path) -> None:
         for history, before, after, quiet in updates(level):
             count[quiet] += 1
             for knowing in KNOWING:
-                with patch.object(baseline, "wander", baseline.wander if knowing == KNOWING[2] else lambda *_: 1.0):
+                with patch("monitor.judge.baseline.wander", wander if knowing == KNOWING[2] else lambda *_: 1.0):
                     frozen = freeze(PAGE, before, spacing=SPACING, horizon=0, history=() if knowing == KNOWING[0] else history)
                 for harm in HARMS:
                     found[knowing, harm, quiet] += alarmed(frozen, after, harm)

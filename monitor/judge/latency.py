@@ -148,7 +148,7 @@ class LatencyEvidence:
     def __init__(self, fit: LatencyFit, horizon: int) -> None:
         self._fit = fit
         self._powers, self._steps = _prices(fit.count, fit.temper)
-        self._stake = fit.count / (fit.count + _FINITE)
+        self._stake = fit.count * fit.temper / (fit.count * fit.temper + _FINITE)
         self._bets = Bets(len(_POWERS) + len(_STEPS), horizon)
         self._bursts = [
             (times * fit.p95, Bursts(before, fit.count, TAIL_SLICE, horizon, _memory(fit.temper)))

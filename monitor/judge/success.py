@@ -15,8 +15,8 @@ BURST_SLICE = 0.015               # of the false-alarm budget, for bursts of fai
 FORMS = (0.25, 0.25, 0.20, 0.30)  # weights of the four forms of harm: mild, marked, half of all, nearly all fail
 OUTAGE = 4                        # failures in a row that are an outage, told by itself; no part of how a target usually fails
 _CLEAN = 0.003                    # a past without a failure is no proof of 0 %
-_PERSISTS = 0.25                  # nor is one without two failures in a row, unless it had many (rule of three)
-_PRIOR = 0.30                     # how likely a failure is followed by another one, before there are any: worth two of them
+_PERSISTS = 0.20                  # nor is one without two failures in a row, unless it had many (rule of three)
+_PRIOR = 0.20                     # how likely a failure is followed by another one, before there are any: worth two of them
 _RECENT = 10                      # runs that must look normal before a worsening counts as gone
 
 

@@ -139,6 +139,8 @@ class Case:
 
     def add(self, target_key: tuple[str, str, str], run: Run, *, warm: bool) -> None:
         """Takes one run in; `warm`: within the warm-up, its time is not judged. An unknown target is passed over."""
+        if not math.isfinite(run.at):
+            return
         for track in self._tracks.get(TargetKey(*target_key), ()):
             if not same_spacing(run.spacing, track.baseline.spacing):
                 track.strange += 1
