@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import starmap
 from pathlib import Path
 
 from rich.console import Console
@@ -107,10 +108,22 @@ def _replayed(work: Sequence[Work], jobs: int) -> list[Replayed]:
     jobs = min(jobs, len(work))
     with _bar(len(work)) as step, nullcontext() if jobs == 1 else _pool(jobs) as pool:
         found = []
-        for one in (pool.map if pool else map)(replay, *zip(*work, strict=True)):
+        for one in _started(pool, work) if pool else starmap(replay, work):
             found.append(one)
             step()
         return found
+
+
+def _started(pool: ProcessPoolExecutor, work: Sequence[Work]) -> Iterator[Replayed]:
+    """An interrupt waits until all processes are under way: one that came while they start would end them with a trace.
+
+    They inherit that it is blocked; this process ends them.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.map(replay, *zip(*work, strict=True))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 @contextmanager
@@ -129,8 +142,7 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _step_back() -> None:
-    """Let the daemon have the CPU first, where that is allowed; an interrupt ends the process without a word."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Let the daemon have the CPU first, where that is allowed."""
     with suppress(PermissionError):
         os.nice(10)
 
