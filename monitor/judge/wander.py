@@ -13,7 +13,7 @@ from monitor.judge.distributions import quantile
 AHEAD = 7200.0                    # s; as long as an update is observed at most
 LEAST_SPAN = 6.9 * 86_400.0       # s of history, without which it is not known
 LEAST_STRETCHES = 40
-LEAST_POINTS = 5                  # runs of a stretch, on either side
+LEAST_POINTS = 10                 # runs of a stretch, on either side: fewer make no median to go by
 OFTEN = 0.90                      # nine stretches of ten are below: outages nobody noticed are the tenth
 BY_CHANCE = 1.5                   # standard errors of that quantile when nothing wanders; 1.28, and a little for neighbours that are alike
 MOST = 1.6                        # a tolerance beyond which little would ever be found
