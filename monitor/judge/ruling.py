@@ -112,5 +112,5 @@ def _gap(signal: SignalFacts, row: SignalRuling) -> tuple[str, str]:
         return "too_noisy", f"{name} varies too much to rule out {words.margin(signal, row)} within the observation"
     more = row.needed - signal.watched.evidence.seen
     if more > 0:
-        return "too_few_runs", f"{signal.subject.name}: needs about {more} more runs ({row.signal})"
+        return "too_few_runs", f"{signal.subject.name}: needs about {words.more(signal.subject, more)} ({row.signal})"
     return "in_doubt", f"{name} leans towards an alarm, the next runs decide"

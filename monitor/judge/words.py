@@ -21,6 +21,12 @@ def done(runs: Sequence[tuple[Subject, int]], seconds: float) -> str:
     return ", ".join([span(seconds), *parts])
 
 
+def more(subject: Subject, count: int) -> str:
+    """So many more of what the probe does: "14 more checkouts", "1 more run"."""
+    one, many = _NOUNS.get(subject.kind, ("run", "runs"))
+    return f"{count} more {one if count == 1 else many}"
+
+
 def worst(rows: Sequence[SignalRuling]) -> SignalRuling:
     """The guilty signal to speak of first: failures before slowness, critical before other, then by evidence."""
     guilty = [row for row in rows if row.guilty]

@@ -59,7 +59,7 @@ def test_what_is_missing_is_counted_in_runs():
     watching, over = case.ruling(final=True), case.ruling(final=True, over=True)
     assert (watching.verdict, over.verdict, over.reason) == ("watching", "inconclusive", "too_few_runs")
     needed = {row.signal: row.needed for row in over.signals}
-    assert over.missing[0] == f"home: needs about {needed['success'] - 5} more runs (success)"
+    assert over.missing[0] == f"home: needs about {needed['success'] - 5} more page loads (success)"
     assert over.sentence.startswith("Cannot tell whether the update did harm: 2.5 minutes, 5 page loads; missing: home")
 
 

@@ -47,7 +47,7 @@ def update(at: float, **values: Any) -> Update:
                note="only 11 runs before the update: too short a history")])
     verdict = values.get("verdict", "regression")
     ruling = {"verdict": verdict, "reason": values.pop("reason", "failures"), "sentence": values.pop("sentence", REGRESSION),
-              "missing": values.pop("missing", ["home: needs about 14 more runs (success)"]), "signals": signals, "alarmed_at": at}
+              "missing": values.pop("missing", ["home: needs about 14 more page loads (success)"]), "signals": signals, "alarmed_at": at}
     return Update(**{
         "id": "2026-09-21-1", "version": "8.4.1", "started": at - 1800, "by": "ci", "phase": "canary", "link": "https://git.example/releases/8.4.1",
         "changes": (Changed("woocommerce", "8.4.1"), Changed("payment-gateway", "3")), "segments": (at - 1800,), "verdict": "regression",
