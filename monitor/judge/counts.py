@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, ClassVar, Literal, Self
 
 from monitor.judge.distributions import quantile
-from monitor.judge.latency import LEAST_TEMPER, LEAST_TIMED, variance_inflation
+from monitor.judge.latency import LEAST_TIMED, variance_inflation
 from monitor.judge.sequential import LONE_NEED, NEVER, Bets
 
 Harm = Literal["up", "down"]
@@ -22,6 +22,7 @@ LARGEST = 1e9                     # a count beyond is the same
 _CAP = 0.99                       # quantile at which the past is cut off: an incident in it is no usual spread
 _SMALL = 3.0                      # so few events are never cut off
 _LARGEST_FACTOR = math.log(20)    # one run is no more evidence than that: a lone spike is no change
+LEAST_TEMPER = 0.35               # more than durations have: public counts remember for days, and doubling must stay visible
 _EVENTS = 3                       # fewer recent events are never too many
 _GATED, _RECENT = 20, 10          # newest runs that the gate looks at, and that must look normal again
 

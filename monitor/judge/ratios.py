@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Any, ClassVar, Self
 
-from monitor.judge.counts import is_count
+from monitor.judge.counts import LEAST_TEMPER, is_count
 from monitor.judge.distributions import quantile
-from monitor.judge.latency import LEAST_TEMPER, LEAST_TIMED, variance_inflation
+from monitor.judge.latency import LEAST_TIMED, variance_inflation
 from monitor.judge.sequential import LONE_NEED, NEVER, Bets
 
 Share = tuple[float, float]       # events, tries
