@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from monitor import toml_lines
 from monitor.config import Config, ConfigError, Problem, load, secrets
 from monitor.store import Store, StoreError, records
 from monitor.web.server import tls_context
+from probes.aside import aside
 from probes.fields import SecretError
 
 # What cannot change while the daemon runs: labels of what was measured, and where its files, its port and its log are.
@@ -55,24 +55,9 @@ def read(path: Path, old: Config) -> Change:
 async def within(path: Path, work: Callable[[], T]) -> T:
     """What `work` reads for the configuration at `path`. Raises ConfigError, OSError or SecretError, whatever is wrong with what it reads.
 
-    In a thread of its own: one that hangs (a pipe, a file server that is gone) must not take the place of others, nor hold the end up.
+    One that hangs (a pipe, a file server that is gone) must not hold the end up.
     """
-    loop = asyncio.get_running_loop()
-    read: asyncio.Future[T] = loop.create_future()
-
-    def settle(error: BaseException | None, found: T | None) -> None:
-        if read.done():
-            return
-        if error:
-            read.set_exception(error)
-        else:
-            read.set_result(found)  # type: ignore[arg-type]
-
-    def run() -> None:
-        failed, found = _tried(path, work)
-        with suppress(RuntimeError):                     # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, failed, found)
-    threading.Thread(target=run, name="reload", daemon=True).start()
+    read = aside(lambda: _tried(path, work), "reload")
     done, _ = await asyncio.wait([read], timeout=READ_SECONDS)
     if not done:
         read.cancel()
@@ -80,13 +65,14 @@ async def within(path: Path, work: Callable[[], T]) -> T:
     return read.result()
 
 
-def _tried(path: Path, work: Callable[[], T]) -> tuple[Exception | None, T | None]:
+def _tried(path: Path, work: Callable[[], T]) -> T:
+    """A file that nobody can understand must not end the watching."""
     try:
-        return None, work()
-    except (ConfigError, OSError, SecretError) as error:
-        return error, None
-    except Exception as error:  # noqa: BLE001 - the door around reading: a file that nobody can understand must not end the watching
-        return ConfigError([Problem(str(path), 0, "", "", f"cannot be read: {type(error).__name__}: {error}")]), None
+        return work()
+    except (ConfigError, OSError, SecretError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the door around reading
+        raise ConfigError([Problem(str(path), 0, "", "", f"cannot be read: {type(error).__name__}: {error}")]) from None
 
 
 def compare(old: Config, new: Config) -> Change:

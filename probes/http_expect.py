@@ -12,6 +12,7 @@ import re2
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from yarl import URL
 
+from probes import patterns
 from probes.faults import Fault
 from probes.fields import Duration, Several, Table
 from probes.http_exchange import Answer
@@ -19,7 +20,6 @@ from probes.http_exchange import Answer
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False             # a bad pattern is told to its author, not to stderr
 _OPTIONS.never_capture = True           # whether it matches is all that is asked; finding groups can take 600 times as long
-_SYNTAX = "https://github.com/google/re2/wiki/Syntax"
 _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:\-]{1,40})", re.IGNORECASE)
 # Charsets by which browsers read pages, each with the codec for it, and with its labels (encoding.spec.whatwg.org) in lower
 # case without - and _. Nothing else is decoded: Python also has codecs that take quadratic time or that always fail.
@@ -69,11 +69,7 @@ _KNOWN_ENCODINGS = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"}) 
 
 def compiled(pattern: str) -> Any:
     """A google-re2 pattern for bytes: it takes time linear in the page, whatever the pattern."""
-    try:
-        return re2.compile(pattern.encode(), _OPTIONS)
-    except re2.error as error:
-        why = error.args[0].decode("utf-8", "replace")
-        raise ValueError(f'the pattern "{pattern}" cannot be used: {why} (see {_SYNTAX})') from None
+    return patterns.compiled(pattern, _OPTIONS)
 
 
 def _pattern(pattern: str) -> str:
