@@ -21,6 +21,7 @@ from monitor.incidents import Incident
 from monitor.judge.baseline import WORTH_READING, Baseline, freeze
 from monitor.judge.season import DAY, ENOUGH, LEAST_DAYS, thinned
 from monitor.judge.signals import Run, Subject
+from monitor.parts import marked
 from monitor.store import StoreError, read_only, records, samples
 from monitor.updates import Status, Update, UpdateSettings
 from probes.sample import Outcome, Sample, Trigger
@@ -47,13 +48,13 @@ class Judged:
 
 
 async def freeze_all(
-    path: Path, targets: Mapping[Target, Judged], earlier: Sequence[Update], now: float, settings: UpdateSettings,
+    path: Path, targets: Mapping[Target, Judged], earlier: Sequence[Update], now: float, settings: UpdateSettings, changes: tuple[str, ...] = (),
 ) -> dict[Target, Baseline]:
-    """Each target's baseline as of `now`, from the store at `path`. Raises StoreError.
+    """Each target's baseline as of `now`, from the store at `path`; `changes` are the parts that the update changes. Raises StoreError.
 
     Many targets take many seconds of CPU: they are frozen by a process of its own, so that probes start on time.
     """
-    loop, work = asyncio.get_running_loop(), partial(_freeze_all, path, dict(targets), list(earlier), now, settings)
+    loop, work = asyncio.get_running_loop(), partial(_freeze_all, path, dict(targets), list(earlier), now, settings, changes)
     if len(targets) <= FEW:
         return await asyncio.to_thread(work)
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_step_back)
@@ -72,14 +73,14 @@ def _step_back() -> None:
 
 
 def _freeze_all(
-    path: Path, targets: Mapping[Target, Judged], earlier: Sequence[Update], now: float, settings: UpdateSettings,
+    path: Path, targets: Mapping[Target, Judged], earlier: Sequence[Update], now: float, settings: UpdateSettings, changes: tuple[str, ...],
 ) -> dict[Target, Baseline]:
     """The power that a PASS asks for is measured only for what must pass: the critical probes, all if none is."""
     most = max(ENOUGH_FAST * 4, min(WORTH_READING, MOST_READ // max(len(targets), 1)))
     since = now - settings.baseline
     incidents, flips, measured = read_only(path, lambda c: (records.incidents(c, since), records.flips(c, since, now), records.measured(c)))
     spans = excluded(targets, incidents, flips, earlier, now, measured)
-    pasts = {target: _Past(judged, spans[target]) for target, judged in targets.items()}
+    pasts = {target: _Past(judged, spans[target], changes) for target, judged in targets.items()}
     read_only(path, lambda c: _gather(c, pasts, now, since, most), SCAN_SECONDS)
     every = not any(judged.subject.critical for judged in targets.values())
     return {
@@ -162,10 +163,11 @@ def _joined(spans: Iterable[Span]) -> list[Span]:
     return joined
 
 
-def run_at(sample: Sample, spacing: float) -> Run | None:
+def run_at(sample: Sample, spacing: float, changes: tuple[str, ...] = ()) -> Run | None:
     """The sample as the judge sees it at this spacing (s); None when it says nothing there.
 
-    The regular grid goes on while a target is hurried, so its runs can be judged against a past without bursts.
+    The regular grid goes on while a target is hurried, so its runs can be judged against a past without bursts. Logged errors that lie in
+    one of these `changes` are marked as such, and weigh more: a past and what is compared with it need the same ones.
     """
     if sample.outcome is Outcome.BROKEN or sample.trigger not in {Trigger.SCHEDULED, Trigger.BURST}:
         return None
@@ -176,7 +178,7 @@ def run_at(sample: Sample, spacing: float) -> Run | None:
         at=sample.started, ok=sample.outcome is Outcome.OK, seconds=sample.seconds, spacing=spacing,
         regular=sample.trigger is Trigger.SCHEDULED, overloaded=sample.overloaded,
         values={**sample.values, **{f"step/{step.name}": step.seconds for step in steps}} if steps else sample.values,
-        passed={f"step/{step.name}": step.outcome is Outcome.OK for step in steps}, counts=sample.counts)
+        passed={f"step/{step.name}": step.outcome is Outcome.OK for step in steps}, counts=marked(sample.counts, changes))
 
 
 @dataclass(slots=True)
@@ -188,6 +190,7 @@ class _Past:
 
     judged: Judged
     excluded: Sequence[Span] = ()
+    changes: tuple[str, ...] = ()
     regular: list[Run] = field(default_factory=list)
     fast: list[Run] = field(default_factory=list)
     scattered: list[Run] = field(default_factory=list)
@@ -197,7 +200,7 @@ class _Past:
         if run := self._regular(sample):
             self.regular.append(run)
         fast = math.isclose(sample.spacing, self.judged.fast, rel_tol=0.01) and self._is_before(sample)
-        if fast and (run := run_at(sample, self.judged.fast)):
+        if fast and (run := run_at(sample, self.judged.fast, self.changes)):
             self.fast.append(run)
         return max(len(self.regular), len(self.fast))
 
@@ -207,7 +210,9 @@ class _Past:
             self.scattered.append(run)
 
     def _regular(self, sample: Sample) -> Run | None:
-        return run_at(sample, self.judged.interval) if sample.trigger is Trigger.SCHEDULED and self._is_before(sample) else None
+        if sample.trigger is not Trigger.SCHEDULED or not self._is_before(sample):
+            return None
+        return run_at(sample, self.judged.interval, self.changes)
 
     def _is_before(self, sample: Sample) -> bool:
         place = bisect_right(self.excluded, (sample.started, math.inf))

@@ -18,13 +18,22 @@ from prometheus_client import openmetrics
 from monitor.health import Target
 from monitor.incidents import Incident
 from monitor.updates import Update
-from probes.sample import Outcome, Sample
+from probes.sample import Outcome, Sample, Trigger
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 PHASES = ("resolve", "connect", "tls", "processing", "transfer")
 TEXT_LIMIT = 64            # of a version or a phase in a label
 CHUNK_LINES = 2_000        # written between two turns of the event loop
+LEVELS = ("critical", "error", "warning")
+# name -> (help, the names of `Sample.counts` that it adds up, each with the label that tells it apart)
+LOGGED: dict[str, tuple[str, dict[str, str]]] = {
+    "tillwatch_log_lines": ("Lines of logs read", {"lines": ""}),
+    "tillwatch_log_events": ("Errors logged by level", {f"events/{level}": f',level="{level}"' for level in LEVELS}),
+    "tillwatch_log_new_signatures": ("Errors logged that were never seen before", {"new_signatures": ""}),
+}
+_LOGGED = tuple(name for _, names in LOGGED.values() for name in names)
+_MANUAL = Trigger.MANUAL   # the hot path pays for each look into an enum
 
 # name -> (help, where it is found in a measured sample)
 FACTS: dict[str, tuple[str, str]] = {
@@ -51,6 +60,7 @@ class _Series:
     missed: int = 0
     runs: dict[str, int] = field(default_factory=lambda: {"ok": 0, "failed": 0, "broken": 0})
     failures: dict[str, int] = field(default_factory=dict)
+    logged: dict[str, int] = field(default_factory=dict)      # of the names in LOGGED; empty when it follows no log
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     total: float = 0.0
 
@@ -77,6 +87,10 @@ class Exporter:
         """Count one run. Only a measured run moves the gauges."""
         series = self._series[sample.probe, sample.device, sample.cohort]
         series.runs[sample.outcome.value] += 1
+        if sample.counts and sample.trigger is not _MANUAL:
+            for name in _LOGGED:                         # also of a broken run: its lines were read, and are read once
+                if name in sample.counts:
+                    series.logged[name] = series.logged.get(name, 0) + sample.counts[name]
         if sample.outcome is Outcome.BROKEN:
             series.broken = True
             return
@@ -155,6 +169,9 @@ class Exporter:
                             ((f'{s.labels},reason="{reason}"', count) for s in everyone for reason, count in s.failures.items()))
         yield from _counter("tillwatch_scheduler_missed", "Runs that were due while the one before had not ended", open_metrics,
                             ((s.labels, s.missed) for s in everyone))
+        for metric, (text, names) in LOGGED.items():
+            yield from _counter(metric, text, open_metrics,
+                                ((s.labels + label, s.logged[name]) for s in everyone for name, label in names.items() if name in s.logged))
 
     def _update_gauges(self, update: Update) -> Iterator[str]:
         base = f"shop={_quote(self._shop)},update={_quote(update.id)}"

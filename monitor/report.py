@@ -2,7 +2,7 @@
 
 import re
 import sqlite3
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from monitor.alerts import outbox
 from monitor.clock import span
 from monitor.incidents import Incident
 from monitor.signal_words import change, evidence, ruling_word, sides
-from monitor.store import records
+from monitor.store import records, signatures
 from monitor.updates import Update
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ VERDICTS = {
 }
 
 
+MOST_NEWS = 50             # new errors that are listed
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """All that a report rests on."""
@@ -34,16 +37,19 @@ class Facts:
     incidents: list[tuple[Incident, list[dict[str, Any]], list[dict[str, Any]]]]     # with its steps and its notifications
     flips: list[dict[str, Any]]
     baselines: dict[tuple[str, str, str], dict[str, Any]]
+    news: list[dict[str, Any]] = field(default_factory=list)      # errors that were first logged with it
 
 
-def gather(connection: sqlite3.Connection, update: Update) -> Facts:
-    """Read what is stored of the update: acts, incidents with their notifications, flips from its start to its end."""
+def gather(connection: sqlite3.Connection, update: Update, until: float | None) -> Facts:
+    """Read what is stored of the update: acts, incidents with their notifications, flips from its start to its end, and errors that
+    were never logged before, until what is new does not belong to it any more (Unix s; None: for as long as there is no newer update).
+    """
     end = update.closed or 1e12
     found = records.incidents(connection, update=update.id)
     return Facts(
         update=update, acts=records.acts(connection, update.id), flips=records.flips(connection, update.started, end),
         incidents=[(i, records.incident_steps(connection, i.id), outbox.history(connection, i.id)) for i in reversed(found)],
-        baselines=records.baselines(connection, update.id))
+        baselines=records.baselines(connection, update.id), news=signatures.told_of(connection, update, until))
 
 
 def html(facts: Facts, shop: str, now: float) -> str:
@@ -65,7 +71,7 @@ def _view(facts: Facts, shop: str, now: float) -> dict[str, Any]:
         "shop": shop, "update": asdict(update), "headline": VERDICTS[update.verdict], "written": now, "summary": _summary(update),
         "sentence": ruling.get("sentence", ""), "rule": ruling.get("reason", ""),
         "missing": ruling.get("missing", ()), "signals": sorted(signals, key=lambda s: (not s["guilty"], not s["critical"])),
-        "timeline": _timeline(facts), "incidents": facts.incidents,
+        "timeline": _timeline(facts), "incidents": facts.incidents, "news": facts.news[:MOST_NEWS], "more_news": facts.news[MOST_NEWS:],
     }
 
 

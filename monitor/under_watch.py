@@ -76,7 +76,7 @@ class UnderWatch:
         begin = max(self.since, self.update.downtime_until)
         if baseline is None or sample.started < begin:
             return
-        run = run_at(sample, baseline.spacing)
+        run = run_at(sample, baseline.spacing, self.update.parts)
         if run is None:
             return
         waits = self.update.regressed or self.update.status is Status.RECOVERING      # only then is it asked whether all is well again

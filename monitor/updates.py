@@ -96,6 +96,11 @@ class Update:
         return self.status in LIVE
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of what it changes."""
+        return tuple(change.name for change in self.changes)
+
+    @property
     def regressed(self) -> bool:
         return self.verdict == "regression"
 
@@ -241,11 +246,19 @@ def muted(update: Update | None, now: float) -> bool:
 def suspect(updates: "list[Update]", settings: UpdateSettings, now: float) -> Update | None:
     """The newest update that an outage which begins now may belong to."""
     for update in sorted(updates, key=lambda u: u.started, reverse=True):
-        if update.status in {Status.CANCELLED, Status.REFUSED} or update.recovered:
-            continue
-        if update.live or now - (update.finished or update.started) <= settings.attribute_for:
+        until = attributed_until(update, settings)
+        if update.started <= now and (until is None or now < until):
             return update
     return None
+
+
+def attributed_until(update: Update, settings: UpdateSettings) -> float | None:
+    """Until when (Unix s) what begins may belong to this update, if no newer one starts before; None when that is not known yet."""
+    if update.status in {Status.CANCELLED, Status.REFUSED}:
+        return update.started
+    if update.recovered is not None or update.live:
+        return update.recovered
+    return max((update.finished or update.started) + settings.attribute_for, update.closed or 0.0)
 
 
 def _wrong(update: Update, cannot: str) -> Refusal:

@@ -181,7 +181,7 @@ class Watch:
                 return Refusal(f"update {under_way.id} ({under_way.version}) is still open: finish, roll back or cancel it first")
             update = await self._new_update(request, by, now)
             self._changed.clear()
-            baselines = await before.freeze_all(self._store.path, self._targets, self._newest(), now, self._settings)
+            baselines = await before.freeze_all(self._store.path, self._targets, self._newest(), now, self._settings, update.parts)
             superseded = [w for w in self._open.values() if w.update.status is Status.OBSERVING]
             closed = [updates.supersede(w.update, now) for w in superseded]
             await self._settled()
@@ -240,6 +240,7 @@ class Watch:
         return update.to_dict() | {
             "reason": ruling.get("reason", ""), "sentence": ruling.get("sentence", ""), "missing": list(ruling.get("missing", ())),
             "signals": list(ruling.get("signals", ())), "decided_by": updates.decided_by(update, self._settings),
+            "attributed_until": updates.attributed_until(update, self._settings),
         }
 
     def suspect(self, now: float) -> tuple[Update | None, bool]:

@@ -50,6 +50,7 @@ class Sample:
     steps: tuple[Step, ...] = ()
     values: Mapping[str, float] = field(default_factory=dict)         # measured durations in s by name; stored with the sample
     counts: Mapping[str, int] = field(default_factory=dict)    # events counted in this run, by name; stored
+    examples: Mapping[str, str] = field(default_factory=dict)  # what a signature of `counts` stands for, scrubbed; stored once
     facts: Mapping[str, float] = field(default_factory=dict)          # the newest state, shown and exported, not stored
     evidence: str = ""                            # scrubbed text for a person, at most a few hundred characters
     checkpoint: bytes | None = None               # what the next run must know; committed with the sample
@@ -73,7 +74,8 @@ class Signal:
     begins with "error:", "critical:" or "changed:" (see monitor/judge/novelty.py);
     *silence* a name of `Sample.counts`: lines since the run before, of something that always spoke.
 
-    A `value` that ends in "/*" stands for every such name of the past, one signal each: "step/*". The "*" of `name` becomes it.
+    A `value` that ends in "/*" stands for every such name of the past, one signal each: "step/*". The "*" of `name` becomes it, and that
+    of a `per` which ends so too.
     """
 
     name: str

@@ -6,6 +6,7 @@ from typing import Any
 
 from monitor.clock import clock_time, span
 from monitor.incidents import GONE, OURS, PART_OF, STORM, Incident, Member
+from monitor.parts import changed_part, level, plain, worst_first
 from monitor.updates import Changed, Status, Update
 from probes.reasons import REASONS
 from probes.scrub import scrub
@@ -106,7 +107,7 @@ def culprit(incident: Incident, update: Update | None) -> str:
         return ""
     name = line(f"update {incident.version or incident.update}", 80)
     if incident.kind == "regression":
-        return f"{name}{_parts(update.changes) if update else ''}: judged against the time before it"
+        return f"{name}{_parts(update.changes) if update else ''}: judged against the time before it{_lies_in(incident.ruling, update)}"
     if update is None:
         return f"may belong to {name}"
     after = incident.began - update.started
@@ -116,8 +117,8 @@ def culprit(incident: Incident, update: Update | None) -> str:
 
 
 def evidence(incident: Incident) -> tuple[str, ...]:
-    """The newest things that were seen, guilty signals first."""
-    signals = [_signal(s) for s in _guilty(incident.ruling)] if incident.kind == "regression" else []
+    """The newest things that were seen, guilty signals first; beside the worst of them what is new in the log, for that may be why."""
+    signals = _signals(incident.ruling) if incident.kind == "regression" else []
     newest = sorted((m for m in incident.members if m.recovered is None), key=lambda m: -m.since)
     seen = [f"{_name(m)}: {line(m.evidence, 300, foreign=True) or REASONS.get(m.reason, m.reason)}" for m in newest]
     return tuple(line(text, 300) for text in (*signals, *seen)[:MOST_EVIDENCE])
@@ -271,10 +272,38 @@ def _guilty(ruling: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return sorted(found, key=lambda s: (s["failed_after"] is None, not s["critical"], (s["threshold"] or 0.0) - (s["evidence"] or 0.0)))
 
 
+def _signals(ruling: Mapping[str, Any]) -> list[str]:
+    told = [_signal(s) for s in _guilty(ruling) if not s.get("news")]
+    return [*told[:1], *_logged(_news(ruling)), *told[1:]]
+
+
+def _news(ruling: Mapping[str, Any]) -> dict[str, float]:
+    """Errors that were never logged before the update, with their events, those first that tell most; alarming or not."""
+    found = {str(name): float(events) for s in ruling.get("signals", ()) if not s.get("control") for name, events in s.get("news", ())}
+    return {name: found[name] for name in worst_first(found)}
+
+
+def _logged(news: Mapping[str, float]) -> Iterable[str]:
+    """The first of them; how many more there are is told on the pages."""
+    for name, events in list(news.items())[:1]:
+        yield f"new in the log since the update: {line(plain(name), 200, foreign=True)}, {events:.0f} time{'' if events == 1 else 's'}"
+
+
+def _lies_in(ruling: Mapping[str, Any], update: Update | None) -> str:
+    """That a new error lies in a part that the update changed; "" when none is known to."""
+    for name in _news(ruling) if update else ():
+        if part := changed_part(name, update.parts if update else ()):
+            what = {"warning": "warning", "critical": "critical error"}.get(level(name), "error")
+            return f"; the new {what} lies in {line(part, 80)}, which this update changed"
+    return ""
+
+
 def _signal(signal: Mapping[str, Any]) -> str:
     name = _target(signal["probe"], signal["device"])
     if signal["failed_after"] is not None:
         return _failed(signal)
+    if signal.get("after_text"):
+        return f"{name} {signal['signal']}: {line(signal['after_text'], 200, foreign=True)}, before {signal['before_text']}"
     bounds = ""
     if signal["ratio_lower"] is not None and signal["ratio_upper"] is not None:
         bounds = f", {signal['ratio_lower']:.2g} to {signal['ratio_upper']:.2g} times as long"
@@ -296,7 +325,8 @@ def _evidence_reached(ruling: Mapping[str, Any]) -> str:
     worst = next(iter(_guilty(ruling)), None)
     if worst is None or worst["evidence"] is None or worst["threshold"] is None:
         return "the verdict on the update is regression"
-    return f"*{worst['probe']}* {worst['signal']}: evidence 10^{worst['evidence']:.1f} against threshold 10^{worst['threshold']:.1f}"
+    name = line(f"*{worst['probe']}* {worst['signal']}", 200)
+    return f"{name}: evidence 10^{worst['evidence']:.1f} against threshold 10^{worst['threshold']:.1f}"
 
 
 def _down(members: Iterable[Member]) -> list[Member]:

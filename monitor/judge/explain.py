@@ -15,6 +15,7 @@ from monitor.judge.ratios import RatioFit
 from monitor.judge.signals import Subject
 from monitor.judge.silence import SilenceEvidence, SilenceFit
 from monitor.judge.success import SuccessFit
+from monitor.parts import worst_first
 
 _LN10 = math.log(10)
 WHYS = {
@@ -30,6 +31,7 @@ WHYS = {
 _FEW = 5                          # readings that say nothing yet
 _LEANS = 0.2                      # of what an alarm needs, below which there is nothing to explain
 _MOST_NAMED = 5
+_MOST_NEWS, _LONGEST = 3, 200     # new signatures that are kept with a ruling, and their characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class SignalRuling:
     after_text: str = ""               # success and durations
     peak: float = 0.0                  # highest evidence so far, as a multiple of what a lone signal needs
     why: str = ""                      # why it is not flagged although something was seen: a key of WHYS
+    news: tuple[tuple[str, float], ...] = ()      # of novelty: new signatures with their events, those first that tell most
 
     @property
     def is_success(self) -> bool:
@@ -119,8 +122,15 @@ def explain(facts: SignalFacts) -> SignalRuling:
         power=power, needed=needed, note=_note(facts),
         before_text=lines.before(facts.before.signal, facts.before.fit, facts.spacing),
         after_text=lines.after(watched, facts.spacing),
-        peak=watched.peak if watched else 0.0, why=_why(facts),
+        peak=watched.peak if watched else 0.0, why=_why(facts), news=_news(watched),
     )
+
+
+def _news(watched: Watched | None) -> tuple[tuple[str, float], ...]:
+    """Also when they are no alarm: they may tell why something else is one."""
+    if watched is None or not watched.found:
+        return ()
+    return tuple((name[:_LONGEST], watched.found[name]) for name in worst_first(watched.found)[:_MOST_NEWS])
 
 
 def _why(facts: SignalFacts) -> str:

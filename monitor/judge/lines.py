@@ -5,6 +5,7 @@ from monitor.judge.evidence import Fit, Watched
 from monitor.judge.novelty import NoveltyFit
 from monitor.judge.ratios import RatioFit
 from monitor.judge.silence import SilenceEvidence, SilenceFit
+from monitor.parts import plain, worst_first
 from probes.sample import Signal
 
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
@@ -78,16 +79,15 @@ def silence(runs: int, spacing: float) -> str:
 
 
 def news(found: dict[str, float]) -> str:
-    """Signatures that are new: "3 never seen before, 12 times: “...”", the most frequent first."""
+    """Signatures that are new: "3 never seen before, 12 times: “...”", those first that tell most."""
     if not found:
         return "nothing new"
-    often = sorted(found, key=lambda name: (-found[name], name))[:_EXAMPLES]
-    quoted = ", ".join(f"“{quoted_signature(name)}”" for name in often)
+    quoted = ", ".join(f"“{quoted_signature(name)}”" for name in worst_first(found)[:_EXAMPLES])
     times = sum(found.values())
     return f"{len(found)} never seen before, {number(times)} time{'' if times == 1 else 's'}: {quoted}"
 
 
 def quoted_signature(name: str) -> str:
-    """A signature on one line, cut. It comes from the shop: whoever shows it has to escape it."""
-    plain = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
-    return plain if len(plain) <= _LONGEST else plain[:_LONGEST - 1] + "…"
+    """A signature on one line without its level, cut. It comes from the shop: whoever shows it has to escape it."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in plain(name)).split())
+    return line if len(line) <= _LONGEST else line[:_LONGEST - 1] + "…"

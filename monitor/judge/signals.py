@@ -126,7 +126,10 @@ def _number(given: float | None) -> float | None:
 
 
 def expand(signals: Iterable[Signal], runs: Sequence[Run]) -> tuple[Signal, ...]:
-    """`signals` with each "/*" replaced by a signal for every such name in `runs`, at most MOST_NAMES of the most frequent."""
+    """`signals` with each "/*" replaced by a signal for every such name in `runs`, at most MOST_NAMES of the most frequent.
+
+    A `per` that ends so becomes the same name as its `value`: "server_errors/*" per "requests/*" is one ratio for every group.
+    """
     out: list[Signal] = []
     for signal in signals:
         if not signal.value.endswith("/*"):
@@ -135,8 +138,14 @@ def expand(signals: Iterable[Signal], runs: Sequence[Run]) -> tuple[Signal, ...]
         prefix = signal.value[:-1]
         seen = Counter(name for run in runs for name in _names(signal, run) if name.startswith(prefix))
         often = sorted(seen, key=lambda name: (-seen[name], name))[:MOST_NAMES]
-        out += [replace(signal, name=_named(signal.name, name[len(prefix):]), value=name) for name in sorted(often)]
+        out += [_for(signal, name, name[len(prefix):]) for name in sorted(often)]
     return tuple(out)
+
+
+def _for(signal: Signal, value: str, part: str) -> Signal:
+    """A signal with "/*", for one of its names."""
+    per = signal.per[:-1] + part if signal.per.endswith("/*") else signal.per
+    return replace(signal, name=_named(signal.name, part), value=value, per=per)
 
 
 def _names(signal: Signal, run: Run) -> Iterable[str]:

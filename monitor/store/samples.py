@@ -9,6 +9,8 @@ import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
+from monitor.store import signatures
+from monitor.store.counts import Names, Texts, drop_unused
 from probes.sample import Outcome, Sample, Step, Trigger
 
 _OUTCOMES, _TRIGGERS = tuple(Outcome), tuple(Trigger)
@@ -42,11 +44,13 @@ class Encoder:
         self._connection = connection
         self._series: dict[tuple[str, str, str, float, tuple[str, ...]], int] = {}
         self._reasons: dict[str, int] = {}
+        self._names = Names(connection)
 
     def forget(self) -> None:
         """After a rollback: rows that were interned in it are gone."""
         self._series.clear()
         self._reasons.clear()
+        self._names.forget()
 
     def write(self, samples: Iterable[Sample]) -> None:
         samples = list(samples)
@@ -54,6 +58,8 @@ class Encoder:
         checkpoints = {(s.probe, s.device, s.cohort): s.checkpoint for s in samples if s.checkpoint is not None}
         if checkpoints:
             self._connection.executemany(_CHECKPOINT, [(*target, state) for target, state in checkpoints.items()])
+        if any(s.counts for s in samples):
+            signatures.note(self._connection, samples)
 
     def _row(self, sample: Sample) -> Row:
         names = tuple(sample.values)
@@ -62,7 +68,11 @@ class Encoder:
         reason = self._reasons.get(sample.reason) or self._intern_reason(sample.reason)
         code = reason << 5 | sample.overloaded << 4 | _TRIGGER[sample.trigger] << 2 | _OUTCOME[sample.outcome]
         amounts = struct.pack(f"<{len(names)}f", *sample.values.values()) if names else None
-        return series, int(sample.started * 1000), int(sample.seconds * 1e6), code, amounts, _extra(sample)
+        unpacked: Mapping[str, int] = {}
+        if sample.counts:
+            packed, unpacked = self._names.pack(sample.counts, sample.started)
+            amounts = (amounts or b"") + packed
+        return series, int(sample.started * 1000), int(sample.seconds * 1e6), code, amounts, _extra(sample, unpacked)
 
     def _intern_series(self, key: tuple[str, str, str, float, tuple[str, ...]]) -> int:
         row = (*key[:4], json.dumps(key[4]))
@@ -79,12 +89,12 @@ class Encoder:
         return int(found[0])
 
 
-def _extra(sample: Sample) -> str | None:
+def _extra(sample: Sample, counts: Mapping[str, int]) -> str | None:
     extra: dict[str, object] = {}
     if sample.evidence:
         extra["evidence"] = sample.evidence
-    if sample.counts:
-        extra["counts"] = dict(sample.counts)
+    if counts:
+        extra["counts"] = counts
     if sample.steps:
         extra["steps"] = [(s.name, s.outcome.value, s.seconds, s.reason) for s in sample.steps]
     return json.dumps(extra) if extra else None
@@ -97,6 +107,7 @@ class Decoder:
         self._connection = connection
         self._series: dict[int, tuple[str, str, str, float, tuple[str, ...]]] = {}
         self._reasons: dict[int, str] = {}
+        self._texts = Texts(connection)
 
     def decode(self, row: tuple[int, int, int, int, int, bytes | None, str | None]) -> Stored:
         id_, series, started, seconds, code, amounts, text = row
@@ -105,12 +116,15 @@ class Decoder:
         if reason is None:
             reason = self._load_reason(code >> 5)
         extra = json.loads(text) if text else {}
+        counts, amounts, ends = extra.get("counts", {}), amounts or b"", 4 * len(names)
+        if len(amounts) > ends:
+            counts = self._texts.unpack(amounts[ends:]) | counts
         begin, length = started / 1000, seconds / 1e6
         return Stored(id_, Sample(
             probe=probe, device=device, cohort=cohort, spacing=spacing, outcome=_OUTCOMES[code & 3], trigger=_TRIGGERS[code >> 2 & 3],
             overloaded=bool(code & 16), reason=reason, started=begin, ended=begin + length, seconds=length,
-            values=dict(zip(names, struct.unpack(f"<{len(names)}f", amounts or b""), strict=True)),
-            counts=extra.get("counts", {}), evidence=extra.get("evidence", ""),
+            values=dict(zip(names, struct.unpack_from(f"<{len(names)}f", amounts), strict=True)),
+            counts=counts, evidence=extra.get("evidence", ""),
             steps=tuple(Step(name, Outcome(outcome), took, why) for name, outcome, took, why in extra.get("steps", ())),
         ))
 
@@ -218,5 +232,7 @@ def drop_old(connection: sqlite3.Connection, before: float, bite: int = 5_000) -
     row = connection.execute("SELECT id FROM sample ORDER BY id LIMIT 1 OFFSET ?", (bite - 1,)).fetchone()
     newest = newest_id(connection)
     last = min(row[0], newest - 1) if row else newest - 1
+    began = oldest(connection)
     cursor = connection.execute("DELETE FROM sample WHERE id <= ? AND started < ?", (last, int(before * 1000)))
+    drop_unused(connection, began, oldest(connection))
     return cursor.rowcount

@@ -59,6 +59,14 @@ STEPS = (
     -- The receiver in whose place a message is sent, because it could not be reached.
     ALTER TABLE outbox ADD COLUMN instead_of TEXT NOT NULL DEFAULT '';
     """,
+    """
+    -- What counts are called; a sample holds the numbers behind its phases. `used` is the newest day (since 1970) of a sample that has it.
+    CREATE TABLE count_name (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE, used INTEGER NOT NULL);
+    -- Every error that was ever logged, by its signature: first and last seen (Unix s), how often, and how the first one read.
+    CREATE TABLE signature (
+        probe TEXT NOT NULL, name TEXT NOT NULL, first REAL NOT NULL, last REAL NOT NULL, events INTEGER NOT NULL, example TEXT NOT NULL,
+        PRIMARY KEY (probe, name)) WITHOUT ROWID;
+    """,
 )
 
 

@@ -18,7 +18,7 @@ from monitor.store.transaction import Outcome, T, Work, transaction
 
 Row = tuple[Any, ...]
 
-BULK = ("sample", "series", "reason")        # stay empty here: samples wait in the ring
+BULK = ("sample", "series", "reason", "count_name")      # stay empty here: samples wait in the ring
 _INCIDENTS = "SELECT id FROM incident WHERE resolved IS NULL OR id IN (SELECT id FROM incident ORDER BY opened DESC LIMIT 500)"
 _UPDATES = "SELECT id FROM shop_update ORDER BY started DESC LIMIT"
 # Which rows are recent or open. The newest row of a log is always taken: the next one is numbered after it. Messages that were settled

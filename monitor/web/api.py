@@ -10,16 +10,17 @@ from pydantic import Field
 from monitor import report
 from monitor.clock import Clock
 from monitor.exporter import Exporter
-from monitor.store import Store, records, samples
+from monitor.store import Store, records, samples, signatures
 from monitor.updates import Refusal, Update
 from monitor.web.auth import Guard
 from monitor.web.problems import ProblemError
-from monitor.web.requests import body, number
+from monitor.web.requests import body, moment, number
 from probes.fields import Duration, Several, Table
 from probes.sample import Sample
 
 OPEN_METRICS = "application/openmetrics-text"
 MOST_SAMPLES = 10_000
+MOST_SIGNATURES = signatures.MOST
 
 
 class ChangeRequest(Table):
@@ -70,7 +71,7 @@ class Api:
         return [
             web.get("/metrics", self.metrics), web.get("/-/healthy", self.healthy), web.get("/-/ready", self.ready),
             web.post("/-/reload", self.reload),
-            web.get("/api/v1/probes", self.probes), web.get("/api/v1/samples", self.samples),
+            web.get("/api/v1/probes", self.probes), web.get("/api/v1/samples", self.samples), web.get("/api/v1/signatures", self.signatures),
             web.get("/api/v1/incidents", self.incidents), web.get("/api/v1/incidents/{id}", self.incident),
             web.get("/api/v1/updates", self.updates), web.post("/api/v1/updates", self.start),
             web.get("/api/v1/updates/{id}", self.update), web.get("/api/v1/updates/{id}/verdict", self.verdict),
@@ -128,6 +129,23 @@ class Api:
             return found
         return web.json_response({"samples": await self._store.read(work)})
 
+    async def signatures(self, request: web.Request) -> web.Response:
+        """Errors that were logged, by signature: `?probe=NAME&since=TIME&limit=N`, newest first, or those that are new with `?update=ID`."""
+        self._guard.viewer(request)
+        probe, since, limit = request.query.get("probe"), moment(request, "since"), number(request, "limit", 100, MOST_SIGNATURES)
+        if update_id := request.query.get("update"):
+            update = await self._find(update_id)
+            until = self._until(update)
+            of_it = await self._store.read(lambda c: signatures.told_of(c, update, until))
+            rows = [row for row in of_it if row["first"] >= since and probe in {None, row["probe"]}][:limit]
+        else:
+            rows = await self._store.read(lambda c: signatures.told(c, self._until, probe, since, limit))
+        return web.json_response({"signatures": rows})
+
+    def _until(self, update: Update) -> float | None:
+        until: float | None = self._operations.facts(update)["attributed_until"]
+        return until
+
     async def incidents(self, request: web.Request) -> web.Response:
         """Incidents, newest first; `?open=true` for the open ones."""
         self._guard.reader(request)
@@ -148,14 +166,14 @@ class Api:
 
     async def update(self, request: web.Request) -> web.Response:
         self._guard.reader(request)
-        update = await self._find(request)
+        update = await self._find(request.match_info["id"])
         acts = await self._store.read(lambda c: records.acts(c, update.id))
         return web.json_response(self._operations.facts(update) | {"acts": acts})
 
     async def verdict(self, request: web.Request) -> web.Response:
         """What a gate or a rollout controller reads: always 200 once the update exists."""
         self._guard.reader(request)
-        facts = self._operations.facts(await self._find(request))
+        facts = self._operations.facts(await self._find(request.match_info["id"]))
         passed = {"pass": True, "regression": False, "inconclusive": None}.get(facts["verdict"])
         return web.json_response({"verdict": facts["verdict"], "pass": passed} | {k: facts[k] for k in (
             "id", "version", "status", "phase", "reason", "sentence", "missing", "rolled_back", "decided_by")})
@@ -163,8 +181,9 @@ class Api:
     async def report(self, request: web.Request) -> web.Response:
         """The post-mortem; `?format=md` for Markdown."""
         self._guard.viewer(request)
-        update = await self._find(request)
-        facts = await self._store.read(lambda c: report.gather(c, update))
+        update = await self._find(request.match_info["id"])
+        until = self._until(update)
+        facts = await self._store.read(lambda c: report.gather(c, update, until))
         shop, now = self._shop, self._clock.now()
         if request.query.get("format") == "md":
             text = await asyncio.to_thread(report.markdown, facts, shop, now)
@@ -187,7 +206,7 @@ class Api:
     async def act(self, request: web.Request) -> web.Response:
         caller, act = self._guard.allowed(request, "update"), request.match_info["act"]
         detail = (await body(request, PhaseRequest)).name if act == "phase" else ""
-        update = await self._find(request)
+        update = await self._find(request.match_info["id"])
         outcome = await self._operations.act(update.id, act, caller.name, detail)
         if outcome is None:
             raise ProblemError(404, f"there is no update {update.id}")
@@ -195,9 +214,8 @@ class Api:
             raise ProblemError(409, outcome.reason)
         return web.json_response(self._operations.facts(outcome))
 
-    async def _find(self, request: web.Request) -> Update:
-        """The update of the path; "newest" for the newest one."""
-        id_ = request.match_info["id"]
+    async def _find(self, id_: str) -> Update:
+        """An update; "newest" for the newest one. Raises ProblemError."""
         found = await self._store.read(records.newest_update if id_ == "newest" else lambda c: records.update(c, id_))
         if found is None:
             raise ProblemError(404, "there has been no update yet" if id_ == "newest" else f"there is no update {id_}")

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from monitor.json_schema import standard
-from monitor.web.api import MOST_SAMPLES, PhaseRequest, StartRequest
+from monitor.web.api import MOST_SAMPLES, MOST_SIGNATURES, PhaseRequest, StartRequest
 from monitor.web.operate import FeedbackRequest, SilenceRequest
 from monitor.web.problems import CONTENT_TYPE
 from monitor.web.settings import Scope
@@ -93,6 +93,11 @@ OPERATIONS = (
     _read("/api/v1/samples", "The newest samples of the last 24 hours, newest first", errors=(400,), query=(
         Parameter("probe", {"type": "string"}, "of one probe alone"),
         Parameter("limit", {"type": "integer", "minimum": 1, "maximum": MOST_SAMPLES, "default": 100}, "how many at most"))),
+    _read("/api/v1/signatures", "Errors that were logged, by signature, newest first", errors=(400, 404), query=(
+        Parameter("probe", {"type": "string"}, "of one probe alone"),
+        Parameter("since", {"type": "number", "minimum": 0, "default": 0}, "first logged at that time or later, in Unix seconds"),
+        Parameter("update", {"type": "string"}, "those that are new with this update, what tells most first; `newest` for the newest one"),
+        Parameter("limit", {"type": "integer", "minimum": 1, "maximum": MOST_SIGNATURES, "default": 100}, "how many at most"))),
     _read("/api/v1/incidents", "Incidents, newest first", query=(Parameter("open", {"type": "string"}, "true: those that are open"),)),
     _read("/api/v1/incidents/{id}", "One incident and every step of its life", errors=(404,)),
     _read("/incidents/{id}", "The same, at the address that messages link to", errors=(404,)),

@@ -21,7 +21,7 @@ from monitor.incidents import Incident
 from monitor.judge.explain import WHYS
 from monitor.judge.ruling import REASONS as RULES
 from monitor.report import VERDICTS
-from monitor.store import Store, StoreError, records
+from monitor.store import Store, StoreError, records, signatures
 from monitor.updates import LIVE, Status, Update
 from monitor.web import state
 from monitor.web.api import Operations
@@ -103,7 +103,7 @@ class Pages:
         """One update, and the evidence of every signal."""
         async def made(seen: Seen) -> web.Response:
             id_ = request.match_info["id"]
-            stored = await self._store.read(lambda c: _one(c, id_))
+            stored = await self._store.read(lambda c: self._one(c, id_))
             if stored is None:
                 raise ProblemError(404, "There has been no update yet." if id_ == "newest" else f"There is no update {id_}.")
             return await asyncio.to_thread(self._update, seen, *stored)
@@ -149,12 +149,20 @@ class Pages:
                      bad=[p for p in probes if p["mark"] != "good"], well=[p for p in probes if p["mark"] == "good"],
                      updates=[_line(u) for u in updates], unread=stored is None, over=_told(stored.over, seen, updates) if stored else [])
 
-    def _update(self, seen: Seen, update: Update, acts: list[dict[str, Any]]) -> web.Response:
+    def _one(self, connection: sqlite3.Connection, id_: str) -> tuple[Update, list[dict[str, Any]], list[dict[str, Any]]] | None:
+        """An update, who did what to it, and what was first logged with it; None when there is none."""
+        found = records.newest_update(connection) if id_ == "newest" else records.update(connection, id_)
+        if found is None:
+            return None
+        until = self._operations.facts(found)["attributed_until"]
+        return found, records.acts(connection, found.id), signatures.told_of(connection, found, until)
+
+    def _update(self, seen: Seen, update: Update, acts: list[dict[str, Any]], news: list[dict[str, Any]]) -> web.Response:
         facts = self._operations.facts(update)
         mark = {"pass": "good", "regression": "bad"}.get(facts["verdict"], "unsure")
         told = _told([i for i in seen.incidents if i.update == update.id], seen, [update])
         return _page("update.html", seen, live=Status(facts["status"]) in LIVE, mark=mark, u=_whole(facts), sentence=_sentence(facts),
-                     groups=_groups(facts["signals"]), acts=[_act(act) for act in acts], told=told)
+                     groups=_groups(facts["signals"]), acts=[_act(act) for act in acts], told=told, news=news)
 
 
 def _page(template: str, seen: Seen, *, live: bool, mark: str, **view: Any) -> web.Response:
@@ -180,12 +188,6 @@ def _html(template: str, *, mark: str, status: int = 200, **view: Any) -> web.Re
 def _stored(connection: sqlite3.Connection, now: float) -> Stored:
     over = [i for i in records.incidents(connection, now - OVER_SECONDS, limit=50) if not i.open]
     return Stored(records.updates(connection, UPDATES), over[:UPDATES])
-
-
-def _one(connection: sqlite3.Connection, id_: str) -> tuple[Update, list[dict[str, Any]]] | None:
-    """An update, and who did what to it; None when there is none."""
-    found = records.newest_update(connection) if id_ == "newest" else records.update(connection, id_)
-    return (found, records.acts(connection, found.id)) if found else None
 
 
 # What is shown

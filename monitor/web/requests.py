@@ -33,3 +33,11 @@ def number(request: web.Request, name: str, default: int, most: int) -> int:
     if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= most:
         raise ProblemError(400, f"{name} must be a number from 1 to {most}")
     return int(text)
+
+
+def moment(request: web.Request, name: str) -> float:
+    """A time in the query, in Unix s; 0 when it is left out. Raises ProblemError."""
+    text = request.query.get(name, "0")
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text):
+        raise ProblemError(400, f"{name} must be a time in Unix seconds")
+    return float(text)

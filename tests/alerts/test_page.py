@@ -253,6 +253,66 @@ def test_evidence_is_guilty_signals_first_and_scrubbed() -> None:
     assert not any(part in lines[2] for part in ("4111", "ann@", "10.1.2.3"))
 
 
+KEY = "changed:error:KeyError at payment_gateway.py _reference [payment]"
+LOGGED = signal(
+    "app-errors", signal="new errors", test="novelty", critical=False, failed_before=None, failed_after=None, before=0.0, after=2.0, guilty=False,
+    before_text="0 new in 1 hour", after_text="2 never seen before, 13 times: “KeyError at payment_gateway.py _reference [payment]”",
+    news=[["error:slow", 1.0], [KEY, 12.0]],
+)
+NAMED = "new in the log since the update: KeyError at payment_gateway.py _reference [payment], 12 times"
+
+
+def test_what_is_new_in_the_log_stands_beside_the_worst_signal_although_it_is_no_alarm() -> None:
+    signals = [signal(f"p{n}") for n in range(9)]
+    lines = page(replace(REGRESSION, ruling={"signals": [*signals, LOGGED]})).evidence
+    assert lines[:3] == ("*p0* failed 4 of 4, before 0 of 288", NAMED, "*p1* failed 4 of 4, before 0 of 288")
+    assert len(lines) == 6
+
+
+def test_a_new_error_that_alarms_is_told_once_and_names_the_part_that_was_changed() -> None:
+    told = page(replace(REGRESSION, ruling={"signals": [LOGGED | {"guilty": True}]}), replace(FACTS, update=UPDATE))
+    assert told.evidence == (NAMED,)
+    assert told.culprit == (
+        "update 2.0 (it changes payment 3.1, theme): judged against the time before it; the new error lies in payment, which this update changed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("news", "changes", "lies"),
+    [
+        ([["critical:x [theme]", 1.0], ["error:y", 9.0]], UPDATE.changes, "; the new critical error lies in theme, which this update changed"),
+        ([["error:y [search]", 9.0], ["warning:x [theme]", 1.0]], UPDATE.changes, "; the new warning lies in theme, which this update changed"),
+        ([["error:y [search]", 9.0], ["error:theme", 1.0]], UPDATE.changes, ""),
+        ([["error:y [payment]", 9.0]], (), ""),
+        ([], UPDATE.changes, ""),
+    ],
+)
+def test_a_part_is_named_when_the_update_changed_it_and_never_else(news: Any, changes: Any, lies: str) -> None:
+    facts = replace(FACTS, update=replace(UPDATE, changes=changes))
+    row = LOGGED | {"news": news}
+    assert page(replace(REGRESSION, ruling={"signals": [row]}), facts).culprit.endswith(f"judged against the time before it{lies}")
+    row["control"] = True
+    assert page(replace(REGRESSION, ruling={"signals": [row]}), facts).culprit.endswith("judged against the time before it")
+
+
+def test_what_a_log_says_is_bounded_and_without_secrets_and_addresses() -> None:
+    name = "error:\x1b[31m\r\nBcc: ann@customer.example 10.1.2.3 card 4111 1111 1111 1111 " + "x" * 5_000
+    (told,) = page(replace(REGRESSION, ruling={"signals": [LOGGED | {"news": [[name, 1.0]], "guilty": True}]})).evidence
+    assert told.startswith(r"new in the log since the update: \x1b[31m Bcc: ")
+    assert not any(part in told for part in ("ann@", "10.1.2.3", "4111 1111", "\n", "\r"))
+    assert len(told) <= 300
+
+
+def test_what_is_neither_a_failure_nor_a_time_is_told_in_its_own_quantities() -> None:
+    many = LOGGED | {"signal": "errors", "test": "count", "news": [], "before_text": "3 a minute", "after_text": "41 a minute", "guilty": True}
+    assert page(replace(REGRESSION, ruling={"signals": [many]})).evidence == ("*app-errors* errors: 41 a minute, before 3 a minute",)
+
+
+def test_a_ruling_of_an_older_version_is_told_too() -> None:
+    old = {name: value for name, value in LOGGED.items() if name not in {"news", "before_text", "after_text"}} | {"guilty": True}
+    assert page(replace(REGRESSION, ruling={"signals": [old]})).evidence == ("*app-errors* new errors 2 s, before 0 ms",)
+
+
 def test_the_whole_page_reads_like_this() -> None:
     incident = make_incident(update="01update", version="2.0", members=(make_member(evidence="connection refused by 443"),))
     facts = replace(FACTS, update=UPDATE, means={"pay": "Customers cannot pay"}, works=("home", "pay", "search"))

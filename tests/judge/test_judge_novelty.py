@@ -117,8 +117,19 @@ def test_new_errors_are_told_with_their_number_and_examples():
     row, sentence = guilty_line(case), case.ruling(final=False).sentence
     assert (row.test, row.after, row.ratio) == ("novelty", 1.0, None)
     assert sentence == (f"Errors that nobody has seen before: *app-errors* logged 1 never seen before, {3 * found} times: "
-                        "“error: TimeoutError at pay.py”.")
+                        "“TimeoutError at pay.py”.")
+    assert row.news == (("error: TimeoutError at\npay.py", 3.0 * found),)
     assert judged(NEW, counts(runs[:400]), counts(runs[400:]))[0] is None
+
+
+def test_what_is_new_is_named_also_without_an_alarm_the_most_telling_first_and_bounded():
+    past = [{"signature/error:usual": 1, "signature/warning:usual": 2}] * 400
+    flood = {"signature/error:" + "x" * 5000: 1, "signature/changed:warning:odd [cart]": 1} | {f"signature/warning:{n}": 1 for n in range(300)}
+    rows = judged(NEW, past, [flood, *past[:20]])[1].ruling(final=False).signals
+    (row,) = (row for row in rows if row.test == "novelty")
+    assert row.after == 200
+    assert row.news == (("changed:warning:odd [cart]", 1.0), (("error:" + "x" * 5000)[:200], 1.0), ("warning:0", 1.0))
+    assert next(row for row in rows if row.test != "novelty").news == ()
 
 
 def test_counts_of_the_same_log_do_not_disturb_it():

@@ -112,11 +112,23 @@ def test_numbers_that_are_none_do_not_spoil_what_is_judged():
     assert case.ruling(final=False).signals[1].n_before == 360
 
 
+def test_a_ratio_of_groups_is_one_ratio_for_each_group():
+    slow = Signal("slow requests at *", "ratio", "slow/*", per="requests/*")
+    runs = [a_run(counts={"slow/basket": 1, "requests/basket": 9, "slow/pay": 0, "requests/pay": 4, "requests/search": 7, "requests": 20})] * 3
+    assert expand((slow,), runs) == (
+        Signal("slow requests at basket", "ratio", "slow/basket", per="requests/basket"),
+        Signal("slow requests at pay", "ratio", "slow/pay", per="requests/pay"))
+    assert [read(signal, runs[0]) for signal in expand((slow,), runs)] == [(1.0, 9.0), (0.0, 4.0)]
+    whole = Signal("slow share", "ratio", "slow/*", per="requests")
+    assert [(signal.name, signal.per) for signal in expand((whole,), runs)] == [("slow share/basket", "requests"), ("slow share/pay", "requests")]
+    assert expand((Signal("errors per request", "ratio", "errors", per="requests"),), runs)[0].per == "requests"
+
+
 def test_quantities_in_words():
     assert [each(3.0, 5.0), each(0.001, 5.0), each(0.0, 5.0), each(3.0, 0.0)] == ["36 a minute", "0.72 an hour", "0 a minute", "3 a run"]
     assert [silence(8, 5.0), silence(144, 5.0), silence(1, 0.0)] == ["40 seconds", "12 minutes", "1 run"]
     assert news({}) == "nothing new"
     told = news({"error: <b>\x1b[31m\n" + "x" * 500: 2.0, **{f"error: {n}": 1.0 for n in range(9)}})
-    assert told.startswith("10 never seen before, 11 times: “error: <b> [31m xxx")
+    assert told.startswith("10 never seen before, 11 times: “<b> [31m xxx")
     assert len(told) < 200
     assert told.isprintable()

@@ -169,6 +169,21 @@ def test_the_newest_update_is_the_suspect_and_one_that_recovered_is_none():
     assert updates.suspect([], SETTINGS, NOW) is None
 
 
+@pytest.mark.parametrize(("changes", "until"), [
+    ({}, None), ({"status": Status.OBSERVING, "finished": 500.0}, None), ({"status": Status.RECOVERING}, None),
+    ({"status": Status.CANCELLED, "closed": 400.0}, 200.0), ({"status": Status.REFUSED}, 200.0),
+    ({"status": Status.CLOSED, "finished": 500.0, "closed": 9000.0}, 500.0 + WEEK), ({"status": Status.CLOSED, "closed": 9000.0}, 200.0 + WEEK),
+    ({"status": Status.CLOSED, "finished": 500.0, "closed": 2 * WEEK}, 2 * WEEK), ({"recovered": 700.0}, 700.0),
+    ({"status": Status.CLOSED, "finished": 500.0, "closed": 800.0, "recovered": 700.0}, 700.0)])
+def test_until_when_what_begins_may_belong_to_an_update(changes, until):
+    update = replace(OPEN, started=200.0, **changes)
+    assert updates.attributed_until(update, SETTINGS) == until
+    assert updates.suspect([update], SETTINGS, 199.0) is None, "what began before it is not of it"
+    end = 1e12 if until is None else until
+    assert (updates.suspect([update], SETTINGS, end - 1) is update) is (end > 200.0)
+    assert updates.suspect([update], SETTINGS, end) is (update if until is None else None)
+
+
 def test_a_shadow_run_ends_on_its_day():
     settings = UpdateSettings(shadow_until="2026-12-24T18:00+01:00")
     end = 1_798_131_600.0

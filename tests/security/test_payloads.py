@@ -41,13 +41,21 @@ def stored(text: str) -> Stored:
         update=update, acts=[{"at": NOW, "act": "started", "by": text, "detail": text}], baselines={},
         flips=[{"at": NOW, "probe": text, "new": "down", "evidence": scrub(text), "reason": "status"}],
         incidents=[(found, [{"at": NOW, "what": "firing", "detail": text}],
-                    [{"receiver": text, "kind": "firing", "state": "done", "attempts": 1, "done": NOW}])])
+                    [{"receiver": text, "kind": "firing", "state": "done", "attempts": 1, "done": NOW}])],
+        news=[{"probe": text, "level": "error", "text": text, "first": NOW, "events": 3, "example": text, "changed": text}])
+
+
+def blamed(text: str) -> Incident:
+    """The same as a regression, with a new error in its log that reads like this and lies in a changed part of this name."""
+    row = {"probe": text, "device": "", "cohort": "", "signal": text, "test": "novelty", "critical": False, "control": False, "guilty": True,
+           "failed_after": None, "evidence": 3.0, "threshold": 2.0, "news": [[f"error:{text} [{text}]", 3.0]]}
+    return replace(incident(text), kind="regression", update="2026-09-21-1", version=text, ruling={"sentence": text, "signals": [row]})
 
 
 def message(text: str) -> Message:
-    found = incident(text)
+    found = blamed(text)
     facts = Facts(ShopFacts("kettle", "https://shop.example"), base="https://till.example", works=("home",),
-                  update=Update("2026-09-21-1", text, NOW - 100, text, phase="all"))
+                  update=Update("2026-09-21-1", text, NOW - 100, text, phase="all", changes=(Changed(text),)))
     return Message("01m", "firing", found, compose(found, facts, Delivery("hook", "", told=("desk",)), NOW))
 
 
@@ -149,7 +157,8 @@ BROWSER = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 def test_no_payload_is_executed_in_a_browser(tmp_path: Path) -> None:
     """All at once, in a saved file (no header protects it there); and a page that does execute shows that the test could fail."""
     many = [stored(text) for text in MARKUP]
-    whole = replace(many[0], acts=[act for one in many for act in one.acts], flips=[flip for one in many for flip in one.flips],
+    whole = replace(many[0], news=[row for one in many for row in one.news], acts=[act for one in many for act in one.acts],
+                    flips=[flip for one in many for flip in one.flips],
                     incidents=[found for one in many for found in one.incidents])
     pages = {"report": report.html(whole, "".join(MARKUP), NOW), "bad": f"<title>x</title>{MARKUP[0]}"}
     for name, page in pages.items():

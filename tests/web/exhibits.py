@@ -11,6 +11,7 @@ from monitor.incidents import Fault as OwnFault
 from monitor.judge.explain import SignalRuling
 from monitor.store import records
 from monitor.updates import Changed, Status, Update
+from probes.sample import Outcome, Sample
 
 
 def signal(probe: str = "home", **values: Any) -> dict[str, Any]:
@@ -61,6 +62,13 @@ async def keep(shop: Front, update: Update, *acts: tuple[str, str, str]) -> None
         for number, (act, by, detail) in enumerate(acts):
             records.add_act(connection, update.id, update.started + 60 * number, by, act, detail)
     await shop.store.write(work)
+
+
+async def log(shop: Front, at: float, name: str, events: int = 1, example: str = "", probe: str = "app") -> None:
+    """A run that started then found this error in the log."""
+    counts = {"lines": 99, f"signature/{name}": events}
+    shop.store.add_sample(Sample(probe, Outcome.OK, started=at, ended=at, spacing=5.0, counts=counts, examples={name: example} if example else {}))
+    await shop.store.write(lambda _: None)
 
 
 def target(probe: str, state: str = "up", **values: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from monitor.exporter import Exporter
 from monitor.health import Target
 from monitor.incidents import Incident
 from monitor.updates import Update
-from probes.sample import Outcome
+from probes.sample import Outcome, Trigger
 
 # Interfaces, section 4: all names that users, rules and dashboards may hold on to.
 NAMES = frozenset(re.findall(r"\w+", """
@@ -43,6 +43,7 @@ FACTS = {"status_code": 200.0, "redirects": 1.0, "ssl": 1.0, "version": 1.1, "co
 PHASES = dict.fromkeys(exporters.PHASES, 0.25)
 SIGNAL = {"probe": "home", "device": "", "cohort": "", "signal": "success", "evidence": 1.5, "ratio": 2.0, "ratio_lower": 1.5, "ratio_upper": None}
 UPDATE = Update("2026-09-21-1", "2.0", 1.79e9, "ci", phase="canary", ruling={"signals": [SIGNAL]})
+LOGGED = {"lines": 412, "events/critical": 0, "events/error": 7, "events/warning": 3, "new_signatures": 1, "signature/error:x": 7, "requests": 4}
 HOSTILE = 'a"b\\c\nd}e{f,g=h\r # ü\u2028\t😀\\n'
 
 
@@ -70,6 +71,7 @@ def full() -> Exporter:
     exporter = Exporter("till", [HOME, ("pay", "iPhone 15", "canary")])
     exporter.observe(made(1, facts=FACTS, values=PHASES))
     exporter.observe(made(2, probe="pay", device="iPhone 15", cohort="canary", outcome=Outcome.FAILED, reason="status", seconds=3.0))
+    exporter.observe(made(3, counts=LOGGED))
     exporter.missed(HOME)
     exporter.update(replace(UPDATE, finished=1.79e9 + 60))
     exporter.incidents([Incident("i", "outage", "c", "page", 1.0, 1.0)])
@@ -103,7 +105,7 @@ async def test_every_name_is_one_that_users_were_told() -> None:
     assert found <= NAMES
     written = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     assert written <= NAMES, "not even a heading is wrong"
-    later = {n for n in NAMES if "web_vital" in n or "_log_" in n or n.endswith("step_duration_seconds")}
+    later = {n for n in NAMES if "web_vital" in n or n.endswith("step_duration_seconds")}
     assert NAMES - written == later, "these belong to kinds of probes that do not exist yet"
 
 
@@ -148,6 +150,31 @@ async def test_after_a_broken_run_success_is_absent_until_the_next_measured_one(
     exporter.observe(made(3, outcome=Outcome.FAILED, reason="status"))
     text = await exposed(exporter)
     assert (values(text, "probe_success"), values(text, "tillwatch_probe_broken")) == ([0], [0])
+
+
+async def test_what_was_logged_is_added_up_of_probes_that_follow_logs() -> None:
+    exporter = Exporter("till", [HOME, ("pay", "", "")])
+    exporter.observe(made(1, probe="pay"))
+    assert not [name for name, _ in samples(await exposed(exporter)) if "_log_" in name]
+    exporter.observe(made(1, counts=LOGGED))
+    exporter.observe(made(2, counts=LOGGED | {"new_signatures": 0}, outcome=Outcome.FAILED, reason="status"))
+    exporter.observe(made(3, counts=LOGGED | {"new_signatures": 0}, outcome=Outcome.BROKEN, reason="uplink"))
+    exporter.observe(made(4, counts=LOGGED, trigger=Trigger.MANUAL))
+    text = await exposed(exporter)
+    labels = {"shop": "till", "probe": "home", "device": "", "cohort": "", "location": ""}
+    assert values(text, "tillwatch_log_lines_total", **labels) == [3 * 412], "what was read in a broken run is not read again"
+    assert values(text, "tillwatch_log_new_signatures_total", **labels) == [1]
+    assert by_label(text, "tillwatch_log_events_total", "level") == {"critical": 0, "error": 21, "warning": 9}
+    assert not [has for name, has in samples(text) if "_log_" in name and dict(has)["probe"] == "pay"]
+    assert "error:x" not in text, "what a shop logs is in no label"
+    exporter.change([HOME])
+    assert values(await exposed(exporter), "tillwatch_log_lines_total") == [3 * 412]
+
+
+async def test_a_log_that_has_all_but_signatures_has_all_but_theirs() -> None:
+    exporter = Exporter("till", [HOME])
+    exporter.observe(made(1, counts={"lines": 5}))
+    assert {name for name, _ in samples(await exposed(exporter)) if "_log_" in name} == {"tillwatch_log_lines_total"}
 
 
 async def test_muting_shows_for_the_targets_that_are_muted() -> None:

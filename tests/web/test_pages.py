@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import trustme
-from exhibits import REGRESSION, WATCHED, keep, many, outage, own_fault, signal, slower, target, update
+from exhibits import REGRESSION, WATCHED, keep, log, many, outage, own_fault, signal, slower, target, update
 from shopfront import TOKENS, Front, front, made
 
 from monitor import signal_words
@@ -307,6 +307,7 @@ async def test_foreign_text_stays_text(shop: Front, number: int) -> None:
         await keep(shop, update(
             shop.clock.now(), version=text, by=text, phase=text, link=text, changes=(Changed(text, text),), sentence=text, missing=[text],
             reason=text, signals=[shown | {"why": text}], **WATCHED), ("start", text, text), (text, text, text))
+        await log(shop, shop.clock.now() - 60, f"error:{text} [{text}]", example=text, probe=text)
         shop.targets = [target(text, "down", device=text, reason=text, evidence=text, outcome=text)]
         shop.status |= {"healthy": False, "store": text}
         shop.means = {text: text}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trustme
-from exhibits import WATCHED, keep, many, outage, own_fault, signal, slower, target, update
+from exhibits import WATCHED, keep, log, many, outage, own_fault, signal, slower, target, update
 from playwright.async_api import Browser, Page, async_playwright
 from shopfront import TOKENS, Front, front
 
@@ -67,6 +67,8 @@ async def busy(shop: Front) -> None:
     await keep(shop, update(now, version=f"8.4.1-{LONG[:100]}", link=f"https://git.example/{LONG}", signals=[
         slower(), slower("pay", note=LONG, before_text="3 a minute", after_text=f"41 a minute: “{LONG}”"), signal(), *many(60)]),
         ("start", "ci", LONG), ("phase", "ci", "all"))
+    for number in range(30):
+        await log(shop, now - 60 + number, f"error:{LONG[:80]} {chr(97 + number)} [woocommerce]", 12_345, LONG)
     await outage(shop, evidence=f"HTTP 502 {LONG}")
     await own_fault(shop)
 
@@ -202,6 +204,8 @@ async def test_what_foreign_text_wants_does_not_happen(browser: Browser, shop: F
     signals = [signal(text, note=everything, guilty=True, after_text=text) for text in texts]
     await keep(shop, update(shop.clock.now(), version=everything, by=everything, link="javascript:document.title='pwned'", sentence=everything,
                             signals=signals), ("start", everything, everything))
+    for number, text in enumerate((*texts, everything)):
+        await log(shop, shop.clock.now() - number, f"error:{text} [woocommerce]", example=text, probe=text)
     shop.targets = [target(everything, "down", evidence=everything)]
     await outage(shop, everything, evidence=everything)
     shown = await screen(browser, shop)
@@ -226,8 +230,11 @@ async def test_beyond_loopback_the_browser_asks_once_and_all_links_of_the_pages_
         how = {"username": "ann", "password": TOKENS["reader"]}
         shown = await screen(browser, shop, ignore_https_errors=True, http_credentials=how)
         await shown.open("/updates/newest")
-        for link, found in (("report", "What was compared"), ("till", "Open incidents"), ("all facts (JSON)", '"kind": "outage"')):
+        for link, found in (("report", "What was compared"), ("till", "Open incidents"), ("all facts (JSON)", '"kind": "outage"'),
+                            ("all of them (JSON)", '"level": "error"')):
             await shown.page.get_by_role("link", name=link, exact=True).first.click()
             assert found in await shown.page.locator("body").inner_text(), link
             if link == "report":
                 await shown.page.go_back()
+            if link.startswith("all facts"):
+                await shown.open("/updates/newest")
