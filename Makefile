@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 
-.PHONY: help setup servers demo test test-systemd check lint types bench-http bench-judge campaign clean
+.PHONY: help setup servers demo test test-systemd check lint types bench-http bench-judge bench-logs campaign clean
 
 help:               ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -22,7 +22,7 @@ $(VENV)/ready: uv.lock pyproject.toml
 	@touch $@
 
 servers:            ## Install the Debian packages that the tests start (as root)
-	@sh tools/debian.sh prometheus prometheus-alertmanager systemd-container python3-venv iproute2 fiu-utils openssl nginx-light chromium-headless-shell
+	@sh tools/debian.sh prometheus prometheus-alertmanager systemd-container python3-venv iproute2 fiu-utils openssl nginx-light chromium-headless-shell logrotate systemd-journal-remote
 
 demo: setup         ## Play the whole story on this machine, in about two minutes
 	@$(BIN)/tillwatch demo
@@ -51,6 +51,14 @@ bench-http: setup   ## CPU per http probe beside Prometheus and blackbox_exporte
 bench-judge: setup  ## The judge beside others on the open histories in DATA=DIR, into docs/judge.md (about 5 minutes)
 	@UV_PROJECT_ENVIRONMENT=$(VENV) UV_SYSTEM_CERTS=1 $(UV) sync --frozen --quiet --group bench
 	@$(BIN)/python bench/judge/run.py --data $(DATA) --docs docs/judge.md
+
+bench-logs: setup   ## Error logs beside mtail, ripgrep and drain3; rotations and kills; a burst (about 15 minutes)
+	@sh tools/debian.sh mtail ripgrep logrotate
+	@UV_PROJECT_ENVIRONMENT=$(VENV) UV_SYSTEM_CERTS=1 $(UV) sync --frozen --quiet --group bench
+	@$(BIN)/python bench/logs/scanners.py /tmp/tillwatch-logs
+	@$(BIN)/python bench/logs/grouping.py
+	@$(BIN)/python bench/logs/burst.py
+	@for how in create compress copytruncate; do $(BIN)/python bench/logs/lives.py --how $$how || exit 1; done
 
 clean:              ## Remove what was made
 	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -137,8 +137,7 @@ class Daemon:
             self._exporter.own.succeeded(receiver, at)
         now = self._clock.now()
         stored = await self._store.read(records.load_health)
-        self._intake.take_up({target: _not_ahead(health, now) for target, health in stored.items()})
-        self._checkpoints = await self._store.read(samples.checkpoints)
+        self._intake.take_up({target: _not_ahead(health, now) for target, health in stored.items()}, await self._store.read(samples.checkpoints))
 
     async def _start_probing(self) -> None:
         own = self._exporter.own
@@ -231,6 +230,7 @@ class Daemon:
         if self._scheduler:
             self._scheduler.change(self._jobs(), config.daemon.max_concurrency)
         self._watch.change(config.update, self._judged(), change.other)
+        self._begin(self._clients.retain({probe.name for probe in config.probe}), "what probes keep open")
         self._begin(reloading.note_measured(self._store, config, self._clock.now()), "what is measured")
         self._uplink.change(witnesses.witnesses(config), witnesses.near(config))
         self._wellbeing.reloaded.set()
@@ -297,7 +297,7 @@ class Daemon:
 
     async def _probe(self, target: Target) -> Sample:
         probe = self._probes[target]
-        return await PROBES[probe.kind].probe(probe, self._clients, self._checkpoints.get(target))
+        return await PROBES[probe.kind].probe(probe, self._clients, self._intake.checkpoints.get(target))
 
     def _hurry(self, targets: Any, seconds: float) -> None:
         if self._scheduler:

@@ -219,6 +219,27 @@ def backtest(context: Context, days: float | None, csv: str | None, updates: int
     backtests.run(context, days=days, csv=csv, updates=updates, jobs=jobs, as_json=as_json)
 
 
+@main_group.group()
+def logs() -> None:
+    """Look at a shop's logs."""
+
+
+@logs.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--format", "format_", default="auto", show_default=True, help="How the lines are written, as in docs/configuration.md.")
+@click.option("--level", type=click.Choice(["critical", "error", "warning"]), default="warning", show_default=True, help="The least that is counted.")
+@click.option("--examples", is_flag=True, help="Show a line for each signature, without secrets and personal data.")
+@click.option("--most", type=click.IntRange(min=1), default=50, show_default=True, metavar="N", help="Signatures that are shown.")
+@as_json
+def scan(files: tuple[str, ...], format_: str, level: Any, examples: bool, most: int, as_json: bool) -> None:
+    """Print the error signatures of FILEs, as the error_log probe would count them.
+
+    Compressed files are unpacked; - is standard input. Exit code 0 whatever is found, 2 when a file cannot be read.
+    """
+    from monitor import logscan
+    logscan.run(files, format_=format_, level=level, examples=examples, most=most, as_json=as_json)
+
+
 @main_group.command("tell-failed", hidden=True)
 @click.argument("unit")
 @pass_context

@@ -40,15 +40,17 @@ class Intake:
         self._targets, self._store, self._exporter, self._casebook, self._clock = targets, store, exporter, casebook, clock
         self._health: dict[Target, Health] = {}
         self._newest: dict[Target, Sample] = {}
+        self.checkpoints: dict[Target, bytes] = {}      # the last accepted of each target, whether or not it is committed yet
         self.suspect: Callable[[float], tuple[Update | None, bool]] = lambda _now: (None, False)
         self.note: Callable[[Sample], bool] = lambda _sample: False
 
-    def take_up(self, stored: Mapping[Target, Health]) -> None:
-        """Go on from the health that was stored; what is no longer configured keeps no incident open.
+    def take_up(self, stored: Mapping[Target, Health], checkpoints: Mapping[Target, bytes]) -> None:
+        """Go on from the checkpoints and the health that were stored; what is no longer configured keeps no incident open.
 
         Health is stored with every run, incidents a moment later. So it may know of a recovery that its incident has not heard of, and would
         never hear of: such a target counts as bad again, and its next run says that it is well.
         """
+        self.checkpoints.update(checkpoints)
         bad = {ours: {(m.probe, m.device, m.cohort) for i in self._casebook.open if (i.kind == "monitor_fault") == ours
                       for m in i.members if m.recovered is None} for ours in (False, True)}
         told = bad[False] | bad[True]
@@ -114,6 +116,8 @@ class Intake:
             return False
         if self.note(sample):
             sample = replace(sample, outcome=_BROKEN, reason="uplink")
+        if sample.checkpoint is not None:
+            self.checkpoints[target] = sample.checkpoint
         self._store.add_sample(sample)
         self._exporter.observe(sample)
         log.debug("probe ran", probe=sample.probe, outcome=sample.outcome.value, reason=sample.reason or None, seconds=sample.seconds)

@@ -29,6 +29,7 @@ def _witness(text: str) -> str:
 ARRAYS = ("probe", "receiver", "token")      # tables of which there can be several
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Witness = Annotated[str, AfterValidator(_witness)]
+Interval = Annotated[Duration, Field(ge=0.25, le=86400 * 7, description='time between runs, down to "250ms"')]
 Timeout = Annotated[Duration, Field(ge=0.01, description="a run ends no later than this")]
 
 
@@ -92,11 +93,11 @@ class Config(Table):
 @cache
 def probe_model(kind: str) -> type[Probe]:
     """The settings of one kind of probe: what every probe has, and the kind's own."""
-    settings = PROBES[kind].settings
-    bases: Any = (settings, Probe)
+    known = PROBES[kind]
+    bases: Any = (known.settings, Probe)
     own: Any = Literal[kind]
-    timeout = settings.model_fields["timeout"].default
-    return cast("type[Probe]", create_model(f"{kind}_probe", __base__=bases, kind=(own, ...), name=(Name, ...), timeout=(Timeout, timeout)))
+    pace: Any = {"interval": (Interval, known.interval), "timeout": (Timeout, known.timeout)}
+    return cast("type[Probe]", create_model(f"{kind}_probe", __base__=bases, kind=(own, ...), name=(Name, ...), **pace))
 
 
 def secrets(config: Config) -> Iterator[tuple[str, Secret]]:

@@ -1,5 +1,6 @@
 """What a configured probe is to each room: its targets, its spacings, and what intake, scheduler and judge need of it."""
 
+import math
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -49,6 +50,7 @@ def judged(target: Target, probe: Probe, update: UpdateSettings, probes: Iterabl
 
 def job(target: Target, probe: Probe, factor: float) -> Job:
     secure = getattr(probe, "url", "").startswith("https:")
+    recheck = math.inf if probe.kind == "error_log" else probe.recheck      # lines are read once: a recheck, which is not judged, would take them
     group = {"http": "http", "checkout": "browser"}.get(probe.kind, "other")
-    return Job(target=target, group=group, interval=probe.interval, timeout=probe.timeout, recheck=probe.recheck,
+    return Job(target=target, group=group, interval=probe.interval, timeout=probe.timeout, recheck=recheck,
                fast=fast_spacing(probe, factor), heavy=secure or probe.kind != "http")

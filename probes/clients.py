@@ -1,4 +1,4 @@
-"""What probes share: TLS contexts and the resolver."""
+"""What probes share: TLS contexts and the resolver; and what one of them keeps open between its runs."""
 
 import asyncio
 import contextlib
@@ -6,10 +6,10 @@ import os
 import socket
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import cache
 from time import monotonic
-from typing import Self
+from typing import Protocol, Self, TypeVar, cast
 
 import aiodns
 import pycares.errno as ares
@@ -72,6 +72,16 @@ class TlsFileError(Exception):
     """A file that a probe's TLS settings name cannot be used."""
 
 
+class Closable(Protocol):
+    """What a probe keeps open between its runs."""
+
+    async def close(self) -> None:
+        """Let go of everything."""
+
+
+C = TypeVar("C", bound=Closable)
+
+
 class Clients:
     """Shared means of probes; an async context manager, entered once by whoever runs them.
 
@@ -82,15 +92,31 @@ class Clients:
         self.resolver = Resolver(nameservers)
         self._contexts: dict[object, tuple[object, asyncio.Future[ssl.SSLContext]]] = {}
         self._expiry: dict[bytes, tuple[float, float]] = {}
+        self._kept: dict[str, tuple[object, Closable]] = {}       # by probe: its settings, and what it keeps
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.resolver.close()
+        await self.retain(())
         for known in self._contexts.values():
             known[1].cancel()
         self._contexts.clear()
+
+    async def keep(self, probe: str, settings: object, make: Callable[[], C]) -> C:
+        """What this probe keeps open: made at its first run, and anew, the old one closed, when its settings are others."""
+        known = self._kept.get(probe)
+        if known is None or known[0] != settings:
+            self._kept[probe] = settings, make()
+            if known:
+                await known[1].close()
+        return cast("C", self._kept[probe][1])
+
+    async def retain(self, probes: Container[str]) -> None:
+        """Close what probes other than these keep."""
+        for probe in [probe for probe in self._kept if probe not in probes]:
+            await self._kept.pop(probe)[1].close()
 
     async def context(self, tls: TlsSettings) -> ssl.SSLContext:
         """The TLS context for these settings: built once, and anew when one of its files has changed.

@@ -30,18 +30,21 @@ REASONS: dict[str, str] = {
     "final_url": "the redirects ended at another address than expected",
     "content_type": "the answer is of another content type than expected",
     "slow": "the answer was right and complete, but took longer than expect.max_duration",
+    # the shop's logs
+    "errors": "more errors were logged in one run than max_events allows",
     # our own doing: never turns the shop red
     "challenged": "a bot wall, captcha or rate limit kept this monitor out; customers may well get through",
     "local_resources": "this machine ran out of file descriptors, memory or ports",
     "local_network": "this machine has no network, no route, no name server, or its own firewall refused",
     "uplink": "this monitor itself has lost its network: nothing else that it knows can be reached either",
     "suspended": "the machine, or this program, stood still during the run",
+    "log_unreadable": "a log that is to be followed cannot be read: missing rights, a missing folder, or storage that does not answer",
     "settings": "a secret, certificate or key file that the probe needs cannot be read",
     "internal": "an error in Tillwatch itself",
     "deadline": "the run did not end by itself and was stopped by the scheduler",
 }
 
-OURS = frozenset({"challenged", "local_resources", "local_network", "uplink", "suspended", "settings", "internal", "deadline"})
+OURS = frozenset({"challenged", "local_resources", "local_network", "uplink", "suspended", "log_unreadable", "settings", "internal", "deadline"})
 
 
 def outcome(reason: str) -> Outcome:

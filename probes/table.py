@@ -4,23 +4,38 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from probes import http
+from probes.error_log import probe as error_log
+from probes.error_log.settings import ErrorLogSettings
 from probes.fields import Named
 from probes.sample import Sample, Signal
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of probe: its settings, the function that runs it once, and which of its numbers are judged."""
+    """A kind of probe: its settings, the function that runs it once, which of its numbers are judged, and its usual pace in s."""
 
     settings: type[Named]
     probe: Callable[..., Awaitable[Sample]]      # (settings, clients, checkpoint); each takes its own settings
     signals: tuple[Signal, ...]
+    interval: float = 30.0
+    timeout: float = 10.0
 
 
 _SUCCESS = Signal("success", "bernoulli")
 _DURATION = Signal("duration", "latency")
+_LOGGED = (
+    Signal("new errors", "novelty", "signature/", family="log"),
+    Signal("critical errors", "count", "events/critical", family="log"),
+    Signal("errors", "count", "events/error", family="log"),
+    Signal("warnings", "count", "events/warning", family="log"),
+    Signal("errors per request", "ratio", "events/error", per="requests", family="log"),
+    Signal("server errors at *", "ratio", "server_errors/*", per="requests/*", family="log"),
+    Signal("slow requests at *", "ratio", "slow/*", per="requests/*", family="log"),
+    Signal("failed checkouts", "ratio", "failed_checkout_posts", per="checkout_posts", family="log"),
+    Signal("lines", "silence", "lines", family="log"),
+)
 
 PROBES: dict[str, Kind] = {
     "http": Kind(http.HttpSettings, http.probe, (_SUCCESS, _DURATION)),
+    "error_log": Kind(ErrorLogSettings, error_log.probe, (_SUCCESS, *_LOGGED), interval=5.0, timeout=4.0),
 }
-

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("monitor.__main__",),
     ("monitor.cli",),
-    ("monitor.backtest", "monitor.demo", "monitor.operate"),
+    ("monitor.backtest", "monitor.demo", "monitor.operate", "monitor.logscan"),
     ("monitor.command",),
     ("monitor.app", "monitor.once", "monitor.drill", "monitor.last_words", "monitor.gate", "monitor.terminal", "monitor.observation",
      "monitor.doctor"),
@@ -45,9 +45,9 @@ FLOORS = (
     ("monitor.jobs",),
     ("monitor.health",),
     ("monitor.clock", "monitor.logs", "monitor.systemd", "monitor.toml_lines", "monitor.config_words", "monitor.json_schema", "monitor.signal_words",
-     "monitor.tls_files"),
+     "monitor.tls_files", "monitor.parts"),
     ("probes.table",),
-    ("probes.http",),
+    ("probes.http", "probes.error_log"),
     ("probes.http_expect", "probes.http_pages"),
     ("probes.http_exchange",),
     ("probes.faults",),
@@ -55,13 +55,14 @@ FLOORS = (
     ("probes.connector", "probes.certs"),
     ("probes.reasons",),
     ("probes.sample",),
+    ("probes.aside", "probes.patterns"),
     ("probes.fields",),
     ("probes.scrub",),
 )
 EMPTY = {"monitor", "probes", "monitor.alerts"}             # packages that only hold others: nothing is imported from them
 LATE = {"monitor.cli", "monitor.command", "monitor.operate"}   # imports own modules late, so that a verb starts fast
 
-PURE = ("monitor.health", "monitor.jobs", "monitor.notices", "monitor.judge", "monitor.updates", "monitor.incidents",
+PURE = ("monitor.health", "monitor.jobs", "monitor.parts", "monitor.notices", "monitor.judge", "monitor.updates", "monitor.incidents",
         "monitor.alerts.page", "monitor.alerts.words",
         "monitor.alerts.budget",
         "probes.sample", "probes.fields", "probes.scrub")
@@ -75,6 +76,8 @@ DOORS = {
     ("monitor/store/transaction.py", "transaction"): "the writer thread: handed to whoever waits for the job",
     ("monitor/demo/pages.py", "apologise"): "the bundled shop answers 500, as shops do; no part of the daemon",
     ("monitor/reload.py", "_tried"): "around reading another configuration, before anything has changed",
+    ("probes/aside.py", "aside"): "at the end of a thread: handed to whoever waits for it",
+    ("probes/aside.py", "run"): "at the end of a thread: handed to whoever waits for it",
     ("monitor/cli.py", "main"): "the end of the command line: an exit code of its own",
 }
 LONGEST_FILE, LONGEST_FUNCTION, MOST_FUNCTIONS = 400, 60, 25

@@ -84,6 +84,12 @@ headers = {{ Content-Type = "application/x-www-form-urlencoded", Accept = "appli
 body = "product=sencha&card=4242424242424242&name=Till+Watch&email=till%40shop.example"
 expect = {{ status = [200], json = {{ status = "paid" }} }}
 
+[[probe]]
+name = "logs"
+kind = "error_log"
+paths = ["shop/*.log"]
+begin = "beginning"
+
 [[receiver]]
 name = "phone"
 kind = "webhook"
@@ -175,7 +181,8 @@ def watch_the_shop(stage: _Stage) -> None:
     command = [sys.executable, "-m", "monitor", "-c", str(stage.directory / "config.toml"), "run"]
     stage.daemon = stage.leaving.enter_context(_process(command, stage.directory / "daemon.log"))
     _until(lambda: _answers(stage.daemon_port), 20, "the daemon does not answer", stage.daemon)
-    stage.console.print(f"  Five probes, 2.5 runs a second each. Metrics: http://127.0.0.1:{stage.daemon_port}/metrics", highlight=False)
+    metrics = f"http://127.0.0.1:{stage.daemon_port}/metrics"
+    stage.console.print(f"  Five probes and one of the shop's logs, 2.5 runs a second each. Metrics: {metrics}", highlight=False)
     with _bar(stage.console, "learning what normal is", BASELINE_SECONDS) as advance:
         for _ in range(BASELINE_SECONDS):
             time.sleep(1)
@@ -206,6 +213,9 @@ def bad_update(stage: _Stage) -> None:
     if page["type"] != "incident.firing" or "regression" not in json.dumps(page["data"]):
         raise NotAsToldError(f"the page is not about the regression: {page}")
     stage.console.print(f"  [bold]The phone rings:[/bold] {escape(page['data']['sentence'])}", highlight=False)
+    if not (news := [line for line in page["data"]["evidence"] if "KeyError" in line and "payment_gateway" in line]):
+        raise NotAsToldError(f"the page does not name the new error in the shop's log: {page['data']['evidence']}")
+    stage.console.print(f"  [bold]Its evidence:[/bold] {escape(news[0])}", highlight=False)
     stage.console.print(stage.expect(0, "update", "status", id_), highlight=False, markup=False)
 
 

@@ -57,6 +57,12 @@ name = "nobody listens"
 kind = "http"
 url = "http://127.0.0.1:{nobody}/"
 [[probe]]
+name = "log"
+kind = "error_log"
+paths = ["shop.log"]
+begin = "beginning"
+format = "python"
+[[probe]]
 name = "cannot be measured"
 kind = "http"
 url = "https://localhost:{secure}/"
@@ -173,6 +179,7 @@ def test_every_panel_shows_something(tmp_path: Path) -> None:
         inbox, secure = stack.enter_context(Inbox.listening()), stack.enter_context(secure_shop(tmp_path))
         config = tmp_path / "config.toml"
         config.write_text(CONFIG.format(daemon=daemon, nobody=nobody, secure=secure, inbox=inbox.port, secret=inbox.secret, ca=tmp_path / "ca.pem"))
+        (tmp_path / "shop.log").write_text("2026-11-27 18:00:00,000 ERROR [shop] no stock left\n")
         config.chmod(0o600)
         (tmp_path / "prometheus.yml").write_text(SCRAPES.format(daemon=daemon))
         (tmp_path / "state").mkdir(mode=0o700)

@@ -24,7 +24,7 @@ from monitor.alerts.delivery import Message
 from monitor.alerts.page import Delivery, Facts, ShopFacts, compose
 from monitor.alerts.table import RECEIVERS
 from monitor.cli import main_group
-from monitor.exporter import FACTS, PHASES, Exporter
+from monitor.exporter import FACTS, LOGGED, PHASES, Exporter
 from monitor.incidents import Incident
 from monitor.judge.explain import SignalRuling
 from monitor.judge.ruling import REASONS as RULINGS
@@ -178,7 +178,8 @@ async def exposed() -> str:
     """The exposition of a daemon that has seen everything."""
     signal = {"probe": "pay", "signal": "success", "evidence": 1.0, "ratio": 1.0, "ratio_lower": 0.5, "ratio_upper": 2.0}
     exporter = Exporter("shop", [("pay", "", "")])
-    measured = {"facts": {key: 1.0 for _, key in FACTS.values()}, "values": dict.fromkeys(PHASES, 0.1)}
+    measured = {"facts": {key: 1.0 for _, key in FACTS.values()}, "values": dict.fromkeys(PHASES, 0.1),
+                "counts": {name: 1 for _, names in LOGGED.values() for name in names}}
     exporter.observe(Sample("pay", Outcome.FAILED, reason="status", seconds=0.5, **cast("Any", measured)))
     exporter.update(Update("2026-11-24-1", "2.0", 1.0, "ci", finished=2.0, ruling={"signals": [signal]}))
     own = exporter.own

@@ -83,4 +83,4 @@ def test_plan_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_table_is_complete() -> None:
     for kind in PROBES.values():
         assert {"name", "cohort", "timeout"} <= kind.settings.model_fields.keys()
-        assert {signal.name for signal in kind.signals} >= {"success", "duration"}
+        assert "success" in {signal.name for signal in kind.signals}

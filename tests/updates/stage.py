@@ -99,7 +99,7 @@ class Stage:
         self.intake.suspect, self.watch.silenced = self.watch.suspect, self.silences.targets
         await self.silences.load()
         await self.casebook.load()
-        self.intake.take_up(await store.read(records.load_health))
+        self.intake.take_up(await store.read(records.load_health), {})
         await self.watch.load()
         self.committing = asyncio.create_task(self.casebook.run())
         return self
