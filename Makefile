@@ -54,7 +54,7 @@ bench-judge: setup  ## The judge beside others on the open histories in DATA=DIR
 
 bench-logs: setup   ## Error logs beside mtail, ripgrep and drain3; rotations and kills; a burst (about 15 minutes)
 	@sh tools/debian.sh mtail ripgrep logrotate
-	@UV_PROJECT_ENVIRONMENT=$(VENV) UV_SYSTEM_CERTS=1 $(UV) sync --frozen --quiet --group bench
+	@UV_PROJECT_ENVIRONMENT=$(VENV) UV_SYSTEM_CERTS=1 $(UV) sync --frozen --quiet --group peers
 	@$(BIN)/python bench/logs/scanners.py /tmp/tillwatch-logs
 	@$(BIN)/python bench/logs/grouping.py
 	@$(BIN)/python bench/logs/burst.py

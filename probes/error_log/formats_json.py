@@ -86,7 +86,8 @@ class Names:
         return said.encode("utf-8", "replace") + core(fields.trace.encode("utf-8", "replace"))
 
     def _numbered(self, text: bytes) -> bytes:
-        return kept(b" ".join(self.numbers.findall(text)))
+        found = self.numbers.findall(text)
+        return kept(b" ".join(found)) if found else b""
 
     def read(self, text: str) -> Event | None:
         """The event of a line."""

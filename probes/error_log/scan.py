@@ -57,7 +57,7 @@ class Scanner:
         self._find_slow = finder(access.pattern(slow), fast=fast) if self._requests else self._find
         self._whole = Events(self._format.starts, start_pattern, self._find).whole
         self._lonely = self._format.requests or bool(pattern and not start_pattern)              # every line is an event of its own
-        self._alone = b"{" if format_ == "json" and not pattern else b""                          # or every one that begins so
+        self._alone = ord("{") if format_ == "json" and not pattern else -1                       # or every one that begins so
         # By hashes: they are of 64 bits, and different after each start.
         self._known: dict[int, Known | None] = {}                # of the events without digits
         self._alike: dict[int, Known | None] = {}                # of what decides in them
@@ -76,7 +76,7 @@ class Scanner:
                 continue                                         # a part of the event before
             if self._own and not self._own.search(data[begin:stop]):
                 continue
-            if self._lonely or (self._alone and data[begin:begin + 1] == self._alone):
+            if self._lonely or (stop > begin and data[begin] == self._alone):
                 text, end = data[begin:stop], stop + 1
             else:
                 text, end, goes_on = self._whole(data, begin, stop)

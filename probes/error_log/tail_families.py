@@ -65,7 +65,8 @@ class Family:
 
     def forget(self, identity: tuple[int, int]) -> None:
         """What had this identity is not there any more: another file has got it."""
-        self.done = [one._replace(device=0, inode=0) if one.identity == identity else one for one in self.done if not (one.copy and one.identity == identity)]
+        self.done = [one._replace(device=0, inode=0) if one.identity == identity else one
+                     for one in self.done if not one.copy or one.identity != identity]
         for one in self.generations:
             if one.position.identity == identity:
                 one.position, one.home = one.position._replace(device=0, inode=0), ""

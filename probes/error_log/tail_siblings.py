@@ -94,8 +94,8 @@ class Siblings:
     def outrun(self, at: Position) -> bool:
         """Whether there is a copy of which everything was read, and more, before it was made."""
         start = at._replace(offset=0, tail_size=0)
-        return bool(at.head_size) and any(
-            at.head_size <= one.look.size < at.offset and self._holds(one, start, packed=False) for one in self.rotated(at.seen - _BLUNT) if not one.packed)
+        shorter = [one for one in self.rotated(at.seen - _BLUNT) if not one.packed and at.head_size <= one.look.size < at.offset]
+        return bool(at.head_size) and any(self._holds(one, start, packed=False) for one in shorter)
 
     def missed(self, after: int, known: Sequence[Position], firsts: Sequence[bytes], free: Callable[[Sibling], bool]) -> list[Sibling]:
         """Generations that began and were rotated since the last look, the oldest first. For `known` and `firsts` see `copied`."""

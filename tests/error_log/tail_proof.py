@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from processes import until
@@ -139,7 +140,7 @@ class Proof:
         found.read, found.counter, found.torn, found.gaps = seen.total(), counter, torn, gaps
         found.doubled = sum(number - 1 for number in seen.values())
         found.lost, found.destroyed, found.lost_beyond = len(lost), len(self._destroyed), sorted(lost - self._destroyed)[:20]
-        found.out_of_order = sum(later[0] <= earlier[1] for earlier, later in zip(runs, runs[1:], strict=False))
+        found.out_of_order = sum(later[0] <= earlier[1] for earlier, later in pairwise(runs))
 
 
 def _numbers(data: bytes) -> list[int]:

@@ -41,7 +41,8 @@ class Standin:
     def _commit(self, positions: Positions, runs: list[list[int]], torn: int, gaps: int) -> None:
         lines = sum(last - first + 1 for first, last in runs)
         self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute("INSERT INTO checkpoint VALUES (1, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET data = excluded.data, lines = lines + excluded.lines,"
+        self._db.execute("INSERT INTO checkpoint VALUES (1, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET data = excluded.data, lines = lines + excluded.lines,"
                          " torn = torn + excluded.torn, gaps = gaps + excluded.gaps", (encode(positions), lines, torn, gaps))
         self._db.executemany("INSERT INTO runs VALUES (?, ?)", runs)
         self._db.execute("COMMIT")
