@@ -42,7 +42,7 @@ class Standin:
         lines = sum(last - first + 1 for first, last in runs)
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute("INSERT INTO checkpoint VALUES (1, ?, ?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET data = excluded.data, lines = lines + excluded.lines,"
+                         "ON CONFLICT DO UPDATE SET data = excluded.data, lines = lines + excluded.lines,"
                          " torn = torn + excluded.torn, gaps = gaps + excluded.gaps", (encode(positions), lines, torn, gaps))
         self._db.executemany("INSERT INTO runs VALUES (?, ?)", runs)
         self._db.execute("COMMIT")

@@ -38,7 +38,8 @@ def test_what_is_counted() -> None:
     ("/rest/V1/orders", "api"),
     ("/graphql", "api"), ("/store-api/product", "api"), ("/wp-json/wc/v3", "api"), ("/my-account/", "account"),
     ("/customer/account/login", "account"), ("/wp-content/a.js", "static"), ("/media/catalog/1.jpg", "static"),
-    ("/", "other"), ("/blue-shoes.html", "other"),
+    ("/", "other"),
+    ("/blue-shoes.html", "other"),
     ("https://shop.example/cart", "cart"),
 ])
 def test_the_usual_groups(path: str, group: str) -> None:

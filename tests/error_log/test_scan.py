@@ -161,6 +161,11 @@ def test_both_engines_find_the_same_lines(pattern: str, words: list[str]) -> Non
         assert [data[begin:end] for begin, end in lines(data, find(data)) if sure.search(data[begin:end])] == by_line
 
 
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "re2"])
+def test_a_line_is_not_hidden_by_a_match_that_spans_lines(fast: bool) -> None:
+    assert [name for _, name in events("generic", "a\nq\nab one\nb\nab two\n", pattern="a[^x]*b", fast=fast)] == ["error:ab one", "error:ab two"]
+
+
 @pytest.mark.parametrize("format_", FORMATS)
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=15, deadline=None)

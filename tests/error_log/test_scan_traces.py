@@ -106,9 +106,70 @@ def test_another_writers_error_in_the_middle_makes_two_events() -> None:
     assert scanner.tally.events.total() == 2
 
 
+TWO = {
+    "python": """\
+2026-11-27 18:00:00,803 ERROR shop x
+Traceback (most recent call last):
+  File "/srv/shop/shop/{}.py", line 3, in total
+    post()
+  File "/srv/venv/lib/python3.11/site-packages/urllib3/pool.py", line 3, in urlopen
+    raise
+urllib3.Timeout: no answer
+""",
+    "php": """\
+[27-Nov-2026 18:00:00 UTC] PHP Fatal error:  Uncaught GuzzleHttp\\Timeout: no answer in /srv/shop/vendor/guzzlehttp/guzzle/src/Client.php:3
+Stack trace:
+#0 /srv/shop/vendor/guzzlehttp/guzzle/src/Pool.php(3): GuzzleHttp\\Client->send()
+#1 /srv/shop/vendor/guzzlehttp/guzzle/src/Pool.php(9): GuzzleHttp\\Pool->send()
+#2 /srv/shop/src/{}.php(9): GuzzleHttp\\Pool->all()
+#3 /srv/shop/index.php(9): Shop\\run()
+#4 {{main}}
+  thrown in /srv/shop/vendor/guzzlehttp/guzzle/src/Client.php on line 3
+""",
+    "java": """\
+2026-11-27 18:00:00.115 ERROR com.acme.Shop - x
+com.acme.Failed: y
+\tat com.acme.Web.get(Web.java:1)
+Caused by: java.io.IOException: no answer
+\tat java.base/java.net.Socket.read(Socket.java:1)
+\tat com.acme.{}.post(Http.java:1)
+\t... 3 more
+""",
+    "node": """\
+TypeError: no answer
+    at node:internal/socket:3:4
+    at post (/srv/shop/src/{}.js:14:38)
+""",
+}
+
+
+@pytest.mark.parametrize("format_", TWO)
+def test_the_same_library_called_by_two_parts_of_the_shop_is_two_faults(format_: str) -> None:
+    """Only the frames of the library are the same; so is what is left of them for knowing them again."""
+    text, scanner = TWO[format_], Scanner(format_)
+    scanner.read("".join(text.format(part) for part in ("Cart", "Stock", "Cart", "Stock")).encode(), True)
+    assert sorted(scanner.tally.signatures.values()) == [2, 2], scanner.tally.signatures
+
+
+@pytest.mark.parametrize("format_", TWO)
+def test_one_fault_reached_on_two_ways_is_read_once(format_: str) -> None:
+    """What called the shop's own frame does not count."""
+    text, scanner = TWO[format_].format("Cart"), Scanner(format_)
+    outer = {
+        "python": ("last):\n", 'last):\n  File "/srv/shop/way{}.py", line 3, in way\n    go()\n'),
+        "php": ("#3 /srv/shop/index", "#3 /srv/shop/way{}"),
+        "java": ("\t... 3 more\n", "\tat com.acme.Way{}.go(Way.java:3)\n\t... 3 more\n"),
+        "node": ("14:38)\n", "14:38)\n    at way{} (/srv/shop/way.js:1:1)\n")}
+    old, new = outer[format_]
+    scanner.read("".join(text.replace(old, new.format(way)) for way in ("A", "B", "C")).encode(), True)
+    assert list(scanner.tally.signatures.values()) == [3]
+
+
 def test_a_trace_below_a_harmless_line_is_not_taken_by_the_error_above() -> None:
-    text = ("2026-11-27 18:00:00.115 ERROR com.acme.Shop - first\njava.io.IOException: one\n\tat com.acme.A.a(A.java:1)\n"
-            "2026-11-27 18:00:00.115 WARN com.acme.Shop - slow\njava.lang.IllegalStateException: two\n\tat com.acme.B.b(B.java:1)\n")
-    scanner = Scanner("java", level="error")
-    scanner.read(text.encode(), True)
-    assert list(scanner.tally.signatures) == ["error:IOException: one in A.a [com.acme]"]
+    for between in ("", "2026-11-27 18:00:00.115 INFO com.acme.Shop - up\n"):
+        text = ("2026-11-27 18:00:00.115 ERROR com.acme.Shop - first\njava.io.IOException: one\n\tat com.acme.A.a(A.java:1)\n" + between
+                + "2026-11-27 18:00:00.115 WARN com.acme.Shop - java.lang.IllegalStateException: two\n\tat com.acme.B.b(B.java:1)\n"
+                "Caused by: java.lang.IllegalStateException: three\n\tat com.acme.B.b(B.java:1)\n")
+        scanner = Scanner("java", level="error")
+        scanner.read(text.encode(), True)
+        assert list(scanner.tally.signatures) == ["error:IOException: one in A.a [com.acme]"]
