@@ -114,7 +114,7 @@ def _sorted(seen: _Seen) -> Iterator[tuple[str, str, str, int]]:
 def _print(seen: _Seen, *, examples: bool, most: int) -> None:
     console = Console(width=None if sys.stdout.isatty() else 180)
     for file in seen.files:
-        console.print(f"{escape(file['file'])}: {file['format']}, {file['lines']:,} lines, {file['events']:,} events", highlight=False)
+        console.print(f"{escape(file['file'])}: {file['format']}, {_some(file['lines'], 'line')}, {_some(file['events'], 'event')}", highlight=False)
     if not seen.signatures:
         console.print("No errors found.")
         return
@@ -128,3 +128,7 @@ def _print(seen: _Seen, *, examples: bool, most: int) -> None:
     console.print(table)
     if (left := len(seen.signatures) - shown) > 0:
         console.print(f"... and {left:,} more: --most {len(seen.signatures)} shows all", highlight=False)
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -85,4 +85,4 @@ def _source(settings: ErrorLogSettings) -> Files | Units:
         keys=settings.json_keys))
     if settings.journal:
         return Units(settings.journal, scanners, settings.format, settings.timeout)
-    return Files(Tail([str(path) for path in settings.paths], settings.begin), scanners, settings.timeout)
+    return Files(Tail([str(path.absolute()) for path in settings.paths], settings.begin), scanners, settings.timeout)

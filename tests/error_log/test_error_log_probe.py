@@ -177,3 +177,10 @@ async def test_a_checkpoint_that_nobody_can_read_begins_anew(clients: Clients, t
     log = written(tmp_path / "shop.log", TRACE)
     sample: Sample = await probe(settings(log), clients, b"garbage")
     assert sample.counts["lines"] == 7
+
+
+async def test_a_path_beside_a_configuration_that_is_named_by_a_relative_path(clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "shop.log", TRACE)
+    sample = await probe(settings(Path("*.log")), clients, None)
+    assert (sample.facts["log_files"], sample.counts["lines"]) == (1, 7)
