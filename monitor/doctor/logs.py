@@ -17,9 +17,13 @@ async def logs(config: Config, _reach: Reach) -> AsyncIterator[Finding]:
             continue
         async with Clients() as clients:
             name, sample = f'log "{probe.name}"', await PROBES[probe.kind].probe(probe, clients, None)
-        if sample.outcome is Outcome.BROKEN:
-            yield Finding(name, "fault", sample.evidence, "let this user read it: setfacl -m u:USER:r FILE, or group adm or systemd-journal")
+        if sample.outcome is Outcome.BROKEN or sample.facts.get("log_problems"):
+            denied = "denied" in sample.evidence or "permission" in sample.evidence
+            yield Finding(name, "fault", sample.evidence, "let this user read it: setfacl -m u:USER:r FILE, or group adm or systemd-journal" if denied
+                          else "look at `paths` or `journal` of the probe, and at the machine's storage")
         elif sample.facts.get("log_files") == 0:
             yield Finding(name, "warning", "no file is there yet", "right for a log that is made with its first error; else look at `paths`")
+        elif "journal is empty" in sample.evidence:
+            yield Finding(name, "warning", sample.evidence, "is systemd-journald running, and does it keep a journal? journalctl -n 1")
         else:
             yield Finding(name, "ok", "can be read")

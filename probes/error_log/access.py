@@ -24,6 +24,9 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "static": ("/static*", "/media*", "/wp-content*", "/wp-includes*", "/bundles*", "/theme*", "/assets*", "/pub*", "/image*", "/favicon*",
                "/robots.txt*"),
 }
+# Orders that scripts of a page place: Magento's REST, WooCommerce's blocks, Shopware's Store API.
+_ORDERS = r'/(?:rest|wp-json|store-api)(?:/[^ "?\n]*)?(?:payment-information|/checkout)[^ "?\n]*'
+_PREFIX = re.compile(rb"(?:/index\.php(?=/))?(?:/[a-z]{2}(?:[-_][A-Za-z]{2})?(?=/))?")      # of the language; it says nothing of the page
 _FIRST, _FIRST_LINES = 8192, 5                     # bytes and lines of a piece that tell whether times are logged
 _METHODS = frozenset((b"GET", b"POST", b"HEAD", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _REQUEST = re.compile(rb'"[A-Z]+ [^"\n]{1,1000}" \d\d\d ')
@@ -67,11 +70,12 @@ class Requests:
     """Counts requests by group of paths; `slow` in s."""
 
     def __init__(self, groups: Mapping[str, Sequence[str]] | None, slow: float) -> None:
-        self._slow = slow
+        self._slow, self._orders = slow, compiled(f"^{_ORDERS}") if groups is None else None
         groups = GROUPS if groups is None else groups
         self._groups = [(name, compiled("|".join(map(_glob, globs)))) for name, globs in groups.items() if globs]
         place = _place([glob for globs in groups.values() for glob in globs]).encode()
-        request = rb'"([A-Z]+ (?:https?://[^/ "\n]+)?' + place + rb")"
+        place = rb"(?:" + _ORDERS.encode() + rb"|" + place + rb")" if self._orders else place
+        request = rb'"([A-Z]+ (?:https?://[^/ "\n]+)?' + _PREFIX.pattern + place + rb")"
         self._places, self._line = re.compile(request), re.compile(request + rb'[^"\n]*" (\d\d\d) ')
         self._known: dict[bytes, tuple[str, bool]] = {}
 
@@ -118,6 +122,9 @@ class Requests:
 
     def group(self, place: bytes) -> str:
         """The first group that a path, with its beginning of a query, is in."""
+        place = place[len(_PREFIX.match(place)[0]):]  # type: ignore[index]
+        if self._orders and self._orders.search(place):
+            return CHECKOUT
         return next((name for name, globs in self._groups if globs.search(place)), OTHER)
 
 

@@ -104,6 +104,7 @@ FORMATS: dict[str, Format] = {
         text.syslog, None, text.syslog_quick, text.syslog_core),
     "generic": _worded(text.WORDS, r"(?!)", text.generic),
 }
+_FIRST, _FIRST_LINES = 2048, 5         # bytes and lines of a piece
 _LOOKS = {name: re.compile(known.looks) for name, known in FORMATS.items()}
 
 
@@ -115,3 +116,9 @@ def recognise(head: bytes) -> str:
     # The lines of a trace look like nothing: they count for the format of the lines that they stand under.
     trace = sum(1 for line in lines if line[:1] in {" ", "\t", "#", "}"} or line.startswith(("Stack trace", "Caused by")))
     return best if like[best] >= max(1, _ENOUGH * (len(lines) - trace)) else "generic"
+
+
+def looks_like(name: str, data: bytes) -> bool:
+    """Whether any of the first lines of a piece looks as this format does: a program may begin to log otherwise at any time."""
+    looks = _LOOKS[name]
+    return any(looks.match(line[:_LONGEST].decode("utf-8", "replace")) for line in data[:_FIRST].split(b"\n")[:_FIRST_LINES])

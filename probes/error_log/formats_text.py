@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 
 from probes.error_log.access import told
 from probes.error_log.engine import compiled
-from probes.error_log.event import LEVELS, Event, Level, worse
+from probes.error_log.event import LEVELS, Event, Frame, Level, worse
 from probes.error_log.scan_keys import core as _core
 from probes.error_log.scan_keys import kept, plain
 from probes.error_log.traces import trace
@@ -151,6 +152,9 @@ def wordpress(text: str) -> Event | None:
     return made(level, _CONTEXT.sub("", found[2]).partition(" CONTEXT: ")[0], text, "woocommerce") if level else None
 
 
+_PLACED = re.compile(r"(.{1,1000}?) (?:in|at) (/[^\s:]{1,500}\.\w{2,5})(?: on line | line |:)\d+")        # where PHP says that it happened
+
+
 def monolog(text: str) -> Event | None:
     """Magento, Shopware, Symfony, Laravel."""
     found = re.match(r"\[[^\]]+\] ([\w.\-]+)\.([A-Z]+): (.*)", text, re.DOTALL)
@@ -159,7 +163,9 @@ def monolog(text: str) -> Event | None:
         return None
     first, line_break, _ = found[3].partition("\n")
     message = first if line_break and "{" not in first else re.split(r' \{"|  ?\[\] \[', found[3], maxsplit=1)[0]
-    return made(level, message, text, "" if found[1] in {"main", "app", "production", "local", "prod", "dev"} else found[1])
+    event = made(level, message, text, "" if found[1] in {"main", "app", "production", "local", "prod", "dev"} else found[1])
+    placed = None if event.frames else _PLACED.match(message)
+    return replace(event, message=placed[1], frames=(Frame(placed[2]),)) if placed else event
 
 
 def worded(text: str) -> Event | None:

@@ -23,7 +23,7 @@ _NAMED = 3                # files that are named when they cannot be read
 async def probe(settings: ErrorLogSettings, clients: Clients, checkpoint: bytes | None = None) -> Sample:
     """What was logged since `checkpoint`; without one, from now on (or from the beginning, see `begin`).
 
-    *Broken* while anything that is to be followed cannot be read; *failed* only by `max_events`. `counts` are those of `Tally.counts` and
+    *Broken* while nothing that is to be followed can be read; *failed* only by `max_events`. `counts` are those of `Tally.counts` and
     `new_signatures`, `examples` a line for each of the latter.
     """
     following = await clients.keep(settings.name, settings, lambda: Following(settings))
@@ -62,7 +62,9 @@ class Following:
         if found.problems:
             told = [scrub(f"{where}: {why}") for where, why in list(found.problems.items())[:_NAMED]]
             more = len(found.problems) - len(told)
-            return "log_unreadable", "; ".join(told) + (f"; and {more} more" if more else "")
+            said = "cannot be read: " + "; ".join(told) + (f"; and {more} more" if more else "")
+            # What can be read is counted once: were the run broken, the judge would never see it.
+            return ("", said) if found.facts.get("log_files") else ("log_unreadable", said)
         tally = found.tally
         over = [level for level in LEVELS if (most := getattr(self._settings.max_events, level)) is not None and tally.events[level] > most]
         if over:

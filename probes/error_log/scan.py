@@ -96,7 +96,8 @@ class Scanner:
     def entry(self, text: bytes, floor: Level | None) -> None:
         """Count one whole event that somebody else knows to be one, at the worse of `floor` and the level that it tells itself."""
         self.tally.lines += 1
-        self._add(text, floor)
+        if not self._own or self._own.search(text):
+            self._add(text, floor)
 
     def _add(self, text: bytes, floor: Level | None = None) -> None:
         text = _bounded(text, self._format.longest)

@@ -53,30 +53,29 @@ class Events:
             return data[begin:stop], stop + 1, False           # what most events are: one line
         traceback = data.find(_PYTHON, begin, begin + _HEAD)
         python = traceback >= 0
-        end = self._next(data, stop + 1, limit, python=python)
-        end = _another(data, traceback, end) if python and traceback < end else end
+        size = _another(data, traceback, len(data)) if python else len(data)
+        end = self._next(data, stop + 1, limit, size, python=python)
         parts, goes_on = [(begin, end - 1)], end >= len(data)
         while not goes_on and end < limit and not self._own and len(parts) < MOST_PARTS:
             place, goes_on = self._resumed(data, parts[-1], end, python=python)
             if not place:
                 break
-            end = self._next(data, data.find(b"\n", place) + 1 or len(data) + 1, limit, python=python)
+            end = self._next(data, data.find(b"\n", place) + 1 or len(data) + 1, limit, len(data), python=python)
             parts.append((place, end - 1))
             goes_on = end >= len(data)
         text = data[begin:parts[0][1]] if len(parts) == 1 else b"\n".join([data[first:last] for first, last in parts])
         kept = _kept(text)
         return kept, end, goes_on and len(kept) == len(text)
 
-    def _next(self, data: bytes, place: int, limit: int, *, python: bool) -> int:
-        """Where the event ends, when the lines from `place` on may belong to it."""
-        size = len(data)
+    def _next(self, data: bytes, place: int, limit: int, size: int, *, python: bool) -> int:
+        """Where the event ends, when the lines from `place` on may belong to it, and those from `size` on do not."""
         if self._next_start and place < size:
             found = self._next_start(data, place, size)
             while found and not self._own and _wrapped(data, found.start()):
                 found = self._next_start(data, found.end(), size)
-            return found.start() if found else size + (not data.endswith(b"\n"))
+            return found.start() if found else size + (size == len(data) and not data.endswith(b"\n"))
         while place < size and (_TRACE.match(data, place, place + _LOOKED_AT) or self._tells(data, place, limit, python=python)):
-            place = data.find(b"\n", place) + 1 or size + 1
+            place = data.find(b"\n", place) + 1 or len(data) + 1
         return place
 
     def _tells(self, data: bytes, place: int, limit: int, *, python: bool) -> bool:
@@ -125,11 +124,11 @@ def _wrapped(data: bytes, place: int) -> bool:
 
 
 def _another(data: bytes, traceback: int, end: int) -> int:
-    """Where another Python trace begins that stands below the first one and is not chained to it, which an empty line would say; else `end`."""
+    """Where another Python trace begins that stands below the first one and is not chained to it, which the lines above it would say; else `end`."""
     line = b"\n" + _PYTHON
     place = data.find(line, traceback, end)
     while place >= 0:
-        if not data[max(place - 2, 0):place].rstrip(b"\r").endswith(b"\n"):
+        if data.find(b" exception", max(place - _LOOKED_AT, traceback), place) < 0:
             return place + 1
         place = data.find(line, place + 1, end)
     return end

@@ -66,4 +66,6 @@ class ErrorLogSettings(Named):
             raise ValueError("give either paths or journal: what is to be followed")
         if self.start_pattern and not self.pattern:
             raise ValueError("start_pattern needs pattern: a format knows how its events begin")
+        if "json_keys" in self.model_fields_set and (self.format not in {"auto", "json"} or self.pattern):
+            raise ValueError('json_keys are for format = "json" or "auto", without a pattern')
         return self

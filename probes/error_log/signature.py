@@ -23,8 +23,19 @@ _PERSON = re.compile(
     r"|(?:(?:billing|shipping|delivery|home|invoice|e-?mail|street)[_ -]?)?address(?:[_ -]?(?:line)?[_ -]?\d)?|street\w{0,8}|city|town"
     r"|zip(?:[_ -]?code)?|post(?:al)?[_ -]?code|phone(?:[_ -]?number)?|telephone|mobile|e-?mail|birth(?:day|[_ -]?date)|dob|iban|vat[_ -]?id|company"
     r"|salutation|customer|recipient|vorname|nachname|stra(?:ss|ß)e|ort|plz)"
-    r"""(\\?["']?\]?[ \t]{0,4}(?:=>|=|:)[ \t]{0,4})"""
-    r"""(\\?"(?:[^"\\\n]|\\[^"]){0,200}\\?"|'[^'\n]{0,200}'|[^\s"'\[{(][^,;&}\])\n"']{0,120})""", re.IGNORECASE)
+    r"""(\\?["']?\]?[ \t]{0,4}(?:=>|=|:|>)[ \t]{0,4})"""
+    r"""(\\?"(?:[^"\\\n]|\\[^"]){0,200}\\?"|'[^'\n]{0,200}'|[^\s"'\[{(<][^,;&}\])\n"'<]{0,120})""", re.IGNORECASE)
+# What nobody else may know, as dumps, XML, forms and JSON write it; scrubbing knows the usual spellings, logs have more.
+_SECRET = re.compile(
+    r"((?<![A-Za-z])[\w-]{0,40}?(?:pass(?:wd|word|wort|phrase|code)?|pwd?|pw|secret|token|(?:api|private)[_-]?key|session(?:[_-]?id)?|sess|sid|otp|pin|cvv2?|cvc2?"
+    r"|(?:cc_)?cid|csrf|nonce|frontend|[?&](?:code|key|sig|hash))"
+    r"""(?:\\?["']|%22)?\]?[ \t]{0,4}(?:=>|=|:|>|%3[aAdD])[ \t]{0,4}(?:[\[{(][ \t]?(?:\\?["']?\w{1,40}\\?["']?[ \t]?:[ \t]?)?)?)"""
+    r"""(\\?"[^"\\\n]{0,300}|'[^'\n]{0,300}|%22[^%\s]{0,200}|[^\s"'&<>,;)}\]%*]{1,300})""", re.IGNORECASE)
+# Arguments of calls and statements; customers, accounts and telephones in running text.
+_ARGUMENTS = re.compile(r"(#\d{1,3} (?:[^\n(]{0,300}\(\d+\)|\[internal function\]): [^\s(]{1,200}\(|\bVALUES\s{0,4}\()[^\n]+", re.IGNORECASE)
+_QUOTED_PERSON = re.compile(r"""\b((?:customer|user|kunde|client|buyer|guest) )(["'])[^"'\n]{1,100}\2""", re.IGNORECASE)
+_IBAN = re.compile(r"\b[A-Z]{2}\d\d(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")
+_TELEPHONE = re.compile(r"(?<![\w.:-])(?:\(0?\d{2,5}\)|00?\d{1,4})[ /-]\d[\d /-]{4,14}\d(?![\w.:-])")
 
 
 def signature(event: Event) -> str:
@@ -45,7 +56,10 @@ def signature(event: Event) -> str:
 
 def example(text: str) -> str:
     """An event as a person may see it: one line, scrubbed, without names and addresses of customers, at most 400 characters."""
-    return scrub(_PERSON.sub(r"\1\2[hidden]", text[:_READ]), limit=LONGEST_EXAMPLE, ips=True)
+    text = _ARGUMENTS.sub(r"\1…)", text[:_READ])
+    text = _PERSON.sub(r"\1\2[hidden]", _SECRET.sub(r"\1[hidden]", text))
+    text = _TELEPHONE.sub("[phone]", _IBAN.sub("[iban]", _QUOTED_PERSON.sub(r"\1[hidden]", text)))
+    return scrub(text, limit=LONGEST_EXAMPLE, ips=True)
 
 
 def _unwrapped(message: str) -> str:
@@ -59,7 +73,7 @@ def _redacted(names: tuple[str, ...], message: str) -> tuple[list[str], str]:
     if len(message) > LOOKED_AT:
         message = message[:LOOKED_AT - _HALF_SECRET]
     cut = [name[-_LONGEST_PATH:].replace("\n", " ") for name in names]
-    *found, rest = redact("\n".join((*cut, _PERSON.sub(r"\1\2*", message))), ips=True).split("\n", len(cut))
+    *found, rest = redact("\n".join((*cut, _PERSON.sub(r"\1\2*", _SECRET.sub(r"\1*", message)))), ips=True).split("\n", len(cut))
     if len(found) != len(cut):                                   # what was hidden went over a line's end
         return [""] * len(cut), rest
     return found if any("[hidden]" in name for name in found) else cut, rest

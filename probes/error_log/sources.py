@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from probes.aside import aside
-from probes.error_log.formats import recognise
-from probes.error_log.journal import Cursor, Journal, JournalSettings, texts
+from probes.error_log.formats import looks_like, recognise
+from probes.error_log.journal import Cursor, Entry, Journal, JournalSettings, texts
 from probes.error_log.positions import decode, encode
 from probes.error_log.scan import Scanner
 from probes.error_log.tail import Opened, Reader, Tail
@@ -19,6 +19,7 @@ from probes.error_log.tally import Tally
 READ_SHARE = 0.6          # of the timeout for which lines are read; the rest is left for the next run
 SURE = 4096               # bytes of a file that tell its format for good
 MOST_FORMATS = 2000       # files whose format is remembered
+MUCH = 10_000_000         # bytes that are left for the next run, from which on that is told
 _NAMED = 3                # gaps that are told of
 
 
@@ -49,8 +50,13 @@ class Scanners:
         return self._scanners[name]
 
     def reader(self, file: Opened, tally: Tally) -> Reader:
-        """Reads the lines of this file. One that is still short may be recognised otherwise later."""
-        return self.of(self._recognised(file), tally).read
+        """Reads the lines of this file. One that is still short may be recognised otherwise later, and a program may begin to log otherwise."""
+        name = self._recognised(file)
+
+        def read(data: bytes, final: bool) -> int:
+            other = name if self._format != "auto" or looks_like(name, data) else recognise(data[:SURE])
+            return self.of(name if other == "generic" else other, tally).read(data, final)
+        return read
 
     def _recognised(self, file: Opened) -> str:
         if self._format != "auto":
@@ -94,7 +100,10 @@ class Files:
         tally.partial += reading.partial
         facts = {"log_files": reading.files, "log_bytes_behind": reading.behind}
         lost = "; ".join(f"{path}: {what}" for path, what in reading.gaps[:_NAMED])
+        if reading.behind > MUCH:
+            lost = "; ".join(filter(None, (lost, f"{reading.behind / 1e6:.0f} MB are left for the next run")))
         problems = {where: why for where, why in reading.problems.items() if not _harmless(where, why)}
+        facts["log_problems"] = len(problems)
         return Found(tally, encode(reading.positions), problems, facts, lost)
 
     async def close(self) -> None:
@@ -111,24 +120,32 @@ def _harmless(where: str, why: str) -> bool:
 
 
 class Units:
-    """Reads the journal."""
+    """Reads the journal. Its texts are gone through in a thread, as there may be many."""
 
     def __init__(self, settings: JournalSettings, scanners: Scanners, format_: str, timeout: float) -> None:
         self._journal, self._scanners, self._format, self._timeout = Journal(settings), scanners, format_, timeout
+        self._scanning: asyncio.Future[Tally] | None = None
 
     async def read(self, place: bytes | None) -> Found:
         """All entries since `place`, or so many as there is time for."""
-        tally = Tally()
+        if self._scanning and not self._scanning.done():
+            return Found(Tally(), None, {"journal": "what the run before has read is still being gone through"})
         batch = await self._journal.read(Cursor.decode(place), time.time(), self._timeout * READ_SHARE)
-        for text, level in texts(batch.entries):
+        self._scanning = aside(lambda: self._scan(batch.entries), "error_log")
+        tally = await self._scanning
+        problems = {"journal": batch.problem} if batch.problem else {}
+        lost = f"up to {batch.gap} entries were removed from the journal before they were read" if batch.gap else ""
+        return Found(tally, batch.cursor.encode(), problems, {"log_entries": len(batch.entries)}, "; ".join(filter(None, (batch.warning, lost))))
+
+    def _scan(self, entries: Sequence[Entry]) -> Tally:
+        tally = Tally()
+        for text, level in texts(entries):
             scanner = self._scanners.of(recognise(text) if self._format == "auto" else self._format, tally)
             if level is None:
                 scanner.read(text, True)
             else:
                 scanner.entry(text, level)
-        problems = {"journal": batch.problem} if batch.problem else {}
-        lost = f"up to {batch.gap} entries were removed from the journal before they were read" if batch.gap else ""
-        return Found(tally, batch.cursor.encode(), problems, {"log_entries": len(batch.entries)}, "; ".join(filter(None, (batch.warning, lost))))
+        return tally
 
     async def close(self) -> None:
         """End journalctl."""

@@ -235,13 +235,19 @@ class Places:
                 behind += 1
 
     def _contents(self, family: Family) -> tuple[list[Position], list[bytes]]:
-        """By what copies are recognised: the beginnings of generations that are there, and the positions of others."""
+        """By what copies are recognised: the beginnings of generations that are there, and the positions of others.
+
+        What is compared now is remembered of each: what a copy was taken for must be known again when it is truncated.
+        """
         known, firsts = list(family.done), []
         for one in family.generations:
             source, there = None, False
             try:
                 if not one.position.packed and (source := self.source(one)):
-                    there = marks(one.position, source) is not None
+                    found = marks(one.position, source)
+                    there = found is not None
+                    if found:
+                        one.position = marked(one.position, found, one.position.offset)
                 if source and (there or one.home == family.path):       # if truncated, what is there now will be followed
                     firsts.append(source.read(0, COMPARED))
             except OSError:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from probes.error_log.event import LEVELS, Level
 from probes.error_log.signature import example
 
-MOST_SIGNATURES = 200      # told apart in one run; what is more counts as "(others)" of its level
+# Signatures that are told apart in one run; what is more counts as "(others)" of its level. A flood of warnings leaves room for an error.
+MOST_SIGNATURES: dict[Level, int] = {"critical": 100, "error": 100, "warning": 50}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Tally:
     partial: int = 0                                                     # lines without an end that were taken as they were
     events: Counter[Level] = field(default_factory=Counter)
     signatures: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[Level] = field(default_factory=Counter)               # signatures told apart
     texts: dict[str, str] = field(default_factory=dict)                  # of an event of each signature, not scrubbed
     requests: Counter[str] = field(default_factory=Counter)              # by group of paths
     server_errors: Counter[str] = field(default_factory=Counter)
@@ -40,7 +42,8 @@ class Tally:
         self.events[known.level] += 1
         if name in self.signatures:
             self.signatures[name] += 1
-        elif len(self.signatures) < MOST_SIGNATURES:
+        elif self.kinds[known.level] < MOST_SIGNATURES[known.level]:
+            self.kinds[known.level] += 1
             self.signatures[name] = 1
             self.texts[name] = known.text
         else:

@@ -7,6 +7,7 @@ reader takes what it recognises and passes over the rest.
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from probes.error_log.event import LONGEST, Frame
 
@@ -89,6 +90,9 @@ def _innermost(frames: list[Frame]) -> tuple[Frame, ...]:
 # PHP: where it was raised, then the calls that led there. `#0 FILE(LINE): FUNCTION()` names the function that was called *from* that file.
 _PHP_RAISED = re.compile(
     r"(?:Uncaught |\[object\] \()(?:\(?exception\)? )?([A-Za-z_\\][\w\\]*(?:@anonymous)?)(?:\(code: [^)]{0,40}\))?(?::\s?| in (?=/))(.*)$")
+# Written by a logger: only what stands below tells that it is the head of a trace.
+_PHP_LOGGED = re.compile(
+    r"(?:^|[:\]] )((?:[A-Z]\w*\\)+[A-Z]\w*|[A-Z]\w*(?:Exception|Error)|Exception|Error): (.* in (?:/|[A-Za-z]:[/\\])[^:]*:\d+\W*)$")
 _PHP_CALL = re.compile(r"^\W{0,3}#\d+ (?:(.+?)\(\d+\)|\[internal function\])?:? ?([\w\\{}:@$>/.-]*)")
 _PHP_LINE = re.compile(r"^(.*) in ((?:/|[A-Za-z]:[/\\]|phar:|[\w./-]+\.php)[^:]*?(?::[^:\d][^:]*?)?)(?: on line |:)\d+\W*$")
 _PHP_CUT = re.compile(r"^(.*?) in ((?:/|[A-Za-z]:[/\\]|phar:)[^:]*?)(?: on line |:)\d+\b")
@@ -101,6 +105,9 @@ def _php(lines: list[str]) -> Trace | None:
     for number, line in enumerate(lines):
         if raised := _PHP_RAISED.search(line):
             return _php_thrown(raised[1].removesuffix("@anonymous"), raised[2], lines[number + 1:])
+    for line, below in pairwise(lines):
+        if below.startswith(("Stack trace", "#0 ")) and (raised := _PHP_LOGGED.search(line)):
+            return _php_thrown(raised[1], raised[2], lines[lines.index(below):])
     for line in lines:
         if (fault := _PHP_FAULT.search(line)) and (place := _PHP_LINE.match(fault[2]) or _PHP_CUT.match(fault[2])):
             return Trace("", place[1], (Frame(place[2]),))

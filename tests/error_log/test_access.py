@@ -5,9 +5,10 @@ import random
 import pytest
 from test_scan import in_pieces, same, whole
 
-from probes.error_log.access import GROUPS, pattern
+from probes.error_log.access import GROUPS, Requests, pattern
 from probes.error_log.engine import compiled
 from probes.error_log.scan import Scanner
+from probes.error_log.tally import Tally
 
 
 def line(request: str = "GET / HTTP/1.1", status: int = 200, end: str = "") -> str:
@@ -121,3 +122,14 @@ def test_pieces_and_engines_do_not_matter(fast: bool) -> None:
                    for _ in range(400))
     same(in_pieces("combined", text.encode(), [113, 997], fast=fast), whole("combined", text))
     assert whole("combined", text).counts()["slow"] > 20
+
+
+@pytest.mark.parametrize("path", [
+    "/rest/V1/guest-carts/abc/payment-information", "/wp-json/wc/store/v1/checkout", "/store-api/checkout/order", "/en/checkout/confirm",
+    "/de-DE/kasse", "/index.php/checkout/onepage", "/checkout"])
+def test_orders_by_whatever_way_are_checkouts(path: str) -> None:
+    tally, requests = Tally(), Requests(None, 2.0)
+    line = f'192.0.2.1 - - [x] "POST {path} HTTP/1.1" 400 5 "-" "c"\n'.encode()
+    requests.count(line, tally)
+    requests.look(line.rstrip(), tally)
+    assert (tally.checkout_posts, tally.failed_checkout_posts) == (1, 1)

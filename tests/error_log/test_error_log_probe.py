@@ -179,8 +179,43 @@ async def test_a_checkpoint_that_nobody_can_read_begins_anew(clients: Clients, t
     assert sample.counts["lines"] == 7
 
 
-async def test_a_path_beside_a_configuration_that_is_named_by_a_relative_path(clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_path_relative_to_where_the_daemon_was_started(clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     written(tmp_path / "shop.log", TRACE)
     sample = await probe(settings(Path("*.log")), clients, None)
     assert (sample.facts["log_files"], sample.counts["lines"]) == (1, 7)
+
+
+async def test_a_program_that_logs_otherwise_since_the_update_is_still_understood(clients: Clients, tmp_path: Path) -> None:
+    log = written(tmp_path / "shop.log", "2026-11-27 18:00:00,000 INFO [shop.orders] an order was placed and paid\n" * 200)
+    first = await probe(settings(log), clients, None)
+    written(log, '{"level":"error","message":"payment is down","time":1}\n' * 5)
+    second = await probe(settings(log), clients, first.checkpoint)
+    written(log, "2026-11-27 18:10:00,000 ERROR [shop.orders] out of stock\n")
+    third = await probe(settings(log), clients, second.checkpoint)
+    assert [sample.counts["events/error"] for sample in (first, second, third)] == [0, 5, 1]
+
+
+async def test_what_can_be_read_counts_although_something_cannot(clients: Clients, tmp_path: Path) -> None:
+    written(tmp_path / "shop.log", TRACE)
+    (tmp_path / "gone.log").symlink_to(tmp_path / "nowhere" / "gone.log")
+    sample = await probe(settings(tmp_path / "*.log"), clients, None)
+    assert (sample.outcome, sample.counts["events/error"], sample.facts["log_problems"]) == (Outcome.OK, 1, 1)
+    assert sample.evidence.startswith("cannot be read: ")
+    assert "gone.log" in sample.evidence
+
+
+async def test_magentos_exceptions_have_their_class_function_and_module(clients: Clients, tmp_path: Path) -> None:
+    log = written(tmp_path / "exception.log", """\
+[2026-11-27T18:00:01.000000+00:00] main.CRITICAL: Magento\\Framework\\Exception\\LocalizedException: Payment declined in \
+/var/www/shop/vendor/acme/module-payment/Model/Gateway.php:33
+Stack trace:
+#0 /var/www/shop/vendor/magento/module-payment/Model/Method/Adapter.php(301): Acme\\Payment\\Model\\Gateway->capture()
+#1 {main} [] []
+[2026-11-27T18:00:02.000000+00:00] main.ERROR: Warning: Undefined array key "coupon" in \
+/var/www/shop/vendor/magento/module-sales/Model/Totals.php on line 52 [] []
+""")
+    counts = (await probe(settings(log), clients, None)).counts
+    assert {name for name in counts if name.startswith("signature/")} == {
+        "signature/critical:LocalizedException: Payment declined in Gateway.capture [acme/module-payment]",
+        'signature/error:Warning: Undefined array key "coupon" [magento/module-sales]'}

@@ -27,8 +27,9 @@ Follow = Callable[..., Journal]
 
 
 @pytest.fixture
-async def follow(tmp_path: Path) -> AsyncIterator[Follow]:
-    """Follows the journal in tmp_path/j."""
+async def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Follow]:
+    """Follows the journal in tmp_path/j; with patience, as journalctl takes long to start on a machine with other work."""
+    monkeypatch.setattr("probes.error_log.journal.FIRST", 2.0)
     journals = []
 
     def start(**keys: Any) -> Journal:

@@ -89,3 +89,20 @@ def test_an_example_is_one_line_of_bounded_length() -> None:
     assert "\n" not in shown
     assert "\x1b" not in shown
     assert shown.startswith('Traceback (most recent call last): File "/a.py" \\x1b[31m')
+
+
+@pytest.mark.parametrize("logged", [
+    "#0 /srv/a.php(3): Auth->login('jane', 'hunter2x')", "#1 [internal function]: PDO->__construct('mysql:host', 'shop', 'hunter2x')",
+    "[password] => hunter2x", "'api_key' => 'hunter2x'", "<password>hunter2x</password>", "%22password%22%3A%22hunter2x%22",
+    "pass: hunter2x", "pw=hunter2x", 'user_pass="hunter2x"',
+    '{"password":["hunter2x"]}', '{"password":{"value":"hunter2x"}}', "sid=hunter2x", "otp=hunter2x", "frontend=hunter2x", "/reset?code=hunter2x",
+    "<firstName>hunter2x</firstName>", "INSERT INTO customer VALUES ('hunter2x', 1)", 'Customer "hunter2x" failed',
+])
+def test_what_dumps_and_traces_give_away_is_hidden(logged: str) -> None:
+    assert "hunter" not in example(f"2026-11-27 18:00:00,000 ERROR [shop] {logged}")
+    assert "hunter" not in signature(Event("error", logged)) or logged.startswith("#")
+
+
+@pytest.mark.parametrize("logged", ["Unexpected token < in JSON", "shipping: free", "author: unknown", "HTTP code: 500"])
+def test_what_only_looks_so_stays(logged: str) -> None:
+    assert example(logged) == logged

@@ -191,7 +191,7 @@ def test_permissions_that_go_and_come(tmp_path: Path) -> None:
     folder.mkdir()
     if os.getuid() == 0:
         os.chown(folder, NOBODY, NOBODY)
-        for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):      # pytest's own
+        for parent in (tmp_path, *tmp_path.parents[:3]):                        # pytest's own
             parent.chmod(0o755)
     answer = subprocess.run([sys.executable, "-c", PERMISSIONS, str(folder), str(Path(__file__).parent)],
                             capture_output=True, text=True, check=False, timeout=30)
