@@ -28,6 +28,7 @@ Address = tuple[str, int]
 ROUND_SECONDS = 300.0      # between two rounds while all is well
 GAP_SECONDS = 5.0          # between two rounds otherwise
 ASK_SECONDS = 2.0          # for one witness, its name included
+SETTLE_SECONDS = 2.0       # after the network is found again; neighbours that were given up are looked for anew within that time
 STAGGER_SECONDS = 0.2      # between two witnesses of a quiet round
 NETWORK = frozenset({"dns", "dns_timeout", "connect_timeout", "connect_failed", "tls_protocol", "timeout", "disconnected", "local_network"})
 _OK, _BROKEN = Outcome.OK, Outcome.BROKEN            # every run comes by, and pays for each look into an enum
@@ -60,6 +61,7 @@ class Uplink:
         self._doubt = asyncio.Event()
         self._routed = False
         self._asked, self._elsewhere = math.inf, False      # since when (Unix s) it is in doubt; whether a run that began since was answered
+        self._back = -math.inf                              # when (Unix s) it was last found again
         self.since: float | None = None
 
     @property
@@ -89,7 +91,7 @@ class Uplink:
             if self._routed and not has_route():
                 self._begin()
                 self._rule(frozenset())
-        return self.lost
+        return self.lost or sample.started < self._back + SETTLE_SECONDS      # it began before the network was whole again
 
     def _begin(self) -> None:
         self._asked, self._elsewhere = self._clock.now(), False
@@ -154,7 +156,7 @@ class Uplink:
             log.warning("this monitor has lost its network", witnesses=len(self._witnesses), route=routed)
         elif not lost and self.since is not None:
             log.info("this monitor has its network again", seconds=round(self._clock.now() - self.since, 1))
-            self.since = None
+            self.since, self._back = None, self._clock.now()
 
 
 async def answers(addresses: list[AddressInfo]) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from netns import OUTSIDE, Cable, cable, run, stop
 
 from monitor.clock import ManualClock
-from monitor.uplink import GAP_SECONDS, Uplink, address, answers, has_route, is_lost, is_near
+from monitor.uplink import GAP_SECONDS, SETTLE_SECONDS, Uplink, address, answers, has_route, is_lost, is_near
 from probes.clients import Resolver
 from probes.sample import Outcome, Sample
 
@@ -67,6 +67,18 @@ async def test_only_runs_that_failed_as_without_a_network_raise_doubt() -> None:
     assert uplink.note(FAILED) is True
     assert uplink.note(Sample("home", Outcome.FAILED, reason="status")) is False         # whoever answers is there
     assert uplink.note(Sample("local", Outcome.FAILED, reason="timeout")) is False
+
+
+def test_a_run_that_began_before_the_network_was_back_says_nothing_of_the_shop() -> None:
+    """The witness answers again a moment before a page does: "no route to host" of a neighbour that had been given up is not the shop's."""
+    clock = ManualClock()
+    uplink = Uplink([A], clock)
+    uplink._rule(frozenset({A}))
+    uplink._rule(frozenset())
+    uplink._rule(frozenset({A}))
+    assert not uplink.lost
+    assert uplink.note(replace(FAILED, started=clock.now() - 0.3)) is True
+    assert uplink.note(replace(FAILED, started=clock.now() + SETTLE_SECONDS)) is False
 
 
 async def test_a_refusal_is_an_answer_and_silence_is_none() -> None:
