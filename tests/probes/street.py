@@ -125,8 +125,8 @@ async def hostile(street: Street) -> str:
     os.nice(10)
     for name, server, reason in [*HOSTILE, *_moving()]:
         street.target(f"http: {name}", f"http://{HOST}:{await street.serve(server)}/", reason)
-    for name, first, again in FLOODS:
-        street.target(f"http: {name}", f"http://{HOST}:{await street.serve(flood(first, again))}/", "protocol")
+    for name, first, again in FLOODS:                              # or "timeout": how quickly a flood comes depends on its neighbours here
+        street.target(f"http: {name}", f"http://{HOST}:{await street.serve(flood(first, again))}/", "protocol", "timeout")
     going_on = flood(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"x" * 65_536)     # whether it is noticed depends on the packets
     street.target("http: goes on after the page", f"http://{HOST}:{await street.serve(going_on)}/", "", "protocol")
     for encoding, bomb in (("gzip", gzip_bomb()), ("br", brotli_bomb()), ("zstd", zstd_bomb())):
