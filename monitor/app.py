@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from monitor import chores, systemd, witnesses
+from monitor import chores, equipment, systemd, witnesses
 from monitor import reload as reloading
 from monitor.alerts import outbox
 from monitor.alerts.dispatch import Dispatch
@@ -34,19 +34,19 @@ from monitor.scheduler import Hooks, Scheduler
 from monitor.selfwatch import SelfWatch, Views
 from monitor.silences import Silences
 from monitor.store import Store, StoreError, records, samples
-from monitor.targets import job, judged, watched, watches
+from monitor.targets import job, judged, of_device, watched, watches
 from monitor.updates import Update
 from monitor.uplink import Uplink
 from monitor.watch import Pace, Watch
 from monitor.web import openapi
 from monitor.web.api import Api
+from monitor.web.artifacts import ArtifactPages
 from monitor.web.auth import Guard, Tokens, local_token
 from monitor.web.operate import Operate
 from monitor.web.pages import Insight, Pages
 from monitor.web.probe import OnDemand
 from monitor.web.server import Listener
 from monitor.wellbeing import Wellbeing
-from probes.clients import Clients
 from probes.fields import SecretError
 from probes.sample import Sample
 from probes.table import PROBES
@@ -99,7 +99,7 @@ class Daemon:
             self._store.on_failure = self._store_failed
             self._build()
             await self._take_up()
-            self._clients = await life.enter("clients", Clients())
+            self._clients = await life.enter("clients", equipment.for_daemon(config, self._store, self._clock))
             await life.enter("receivers", self._dispatch)
             life.beside("casebook", self._casebook.run())
             life.before_leaving("incidents", self._casebook_settled)
@@ -156,7 +156,8 @@ class Daemon:
         beside("uplink", self._uplink.run())
         beside("heartbeat", self._wellbeing.beat(lambda: self._config))
         beside("housekeeping", chores.keep_house(
-            self._store, exporter, clock, lambda: self._config.receiver, lambda: self._config.daemon.retention))
+            self._store, exporter, clock, lambda: self._config.receiver, lambda: self._config.daemon.retention,
+            lambda now: equipment.sweep(self._config, now)))
         beside("bursts", chores.run_bursts(clock, lambda: self._config.update.bursts_per_day, self._burst))
         beside("clock", chores.follow_clock(clock, exporter))
         beside("systemd", tell_systemd(self._wellbeing.stuck, self._status_line))
@@ -165,13 +166,14 @@ class Daemon:
         config = self._config
         self._guard = guard = Guard(_tokens(config), open_reads=config.web.tls is None)
         api = Api(store=self._store, exporter=self._exporter, operations=self._watch, guard=guard, clock=self._clock, status=self._wellbeing.status,
-                  targets=self._targets, shop=config.shop.name, reload=self.reload)
+                  targets=self._targets, shop=config.shop.name, reload=self.reload, base=lambda: self._config.web.base)
         operate = Operate(casebook=self._casebook, silences=self._silences, store=self._store, guard=guard, clock=self._clock,
                           rated=self._exporter.own.rated)
         on_demand = OnDemand(lambda: self._config.probe, self._clients, guard)
         pages = Pages(store=self._store, operations=self._watch, guard=guard, clock=self._clock, insight=Insight(
             self._targets, lambda: self._casebook.open, self._facts, self._wellbeing.status))
-        return [*api.routes(), *operate.routes(), *on_demand.routes(), *pages.routes(), *openapi.routes()]
+        evidence = ArtifactPages(lambda: equipment.artifacts(self._config), guard)
+        return [*api.routes(), *operate.routes(), *on_demand.routes(), *pages.routes(), *evidence.routes(), *openapi.routes()]
 
     def _ready(self) -> None:
         gc.collect()
@@ -231,6 +233,7 @@ class Daemon:
             self._scheduler.change(self._jobs(), config.daemon.max_concurrency)
         self._watch.change(config.update, self._judged(), change.other)
         self._begin(self._clients.retain({probe.name for probe in config.probe}), "what probes keep open")
+        self._begin(equipment.change(self._clients, config), "the browser")
         self._begin(reloading.note_measured(self._store, config, self._clock.now()), "what is measured")
         self._uplink.change(witnesses.witnesses(config), witnesses.near(config))
         self._wellbeing.reloaded.set()
@@ -276,7 +279,8 @@ class Daemon:
 
     def _take_config(self, config: Config) -> None:
         self._config = config
-        self._probes: dict[Target, Probe] = {target: probe for probe in config.probe for target in watches(probe)}
+        self._probes: dict[Target, Probe] = {
+            target: of_device(probe, target[1]) for probe in config.probe for target in watches(probe)}
 
     def _watched(self) -> dict[Target, Any]:
         return {target: watched(probe) for target, probe in self._probes.items()}

@@ -4,26 +4,32 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from time import monotonic
 
 import structlog
 
 from monitor.alerts import outbox
 from monitor.alerts.table import ReceiverSettings
-from monitor.clock import Clock
+from monitor.clock import Clock, true_time
 from monitor.exporter import Exporter
-from monitor.store import Store, StoreError, samples
+from monitor.store import Store, StoreError, guard, samples
 
 log = structlog.get_logger()
 
 BURST_SECONDS = 300.0
 GAUGE_SECONDS = 5.0
+SWEEP_SECONDS = 3600.0
 CLOCK_SECONDS = 1.0
 BURSTS_LOOK_SECONDS = 60.0
 
 
 async def keep_house(store: Store, exporter: Exporter, clock: Clock, receivers: Callable[[], Sequence[ReceiverSettings]],
-                     retention: Callable[[], float]) -> None:
-    """Delete what is too old (`retention` in s) in small bites, and keep the slow gauges fresh, for ever."""
+                     retention: Callable[[], float], sweep: Callable[[float], object] = lambda _now: None) -> None:
+    """Delete what is too old (`retention` in s) in small bites, and keep the slow gauges fresh, for ever.
+
+    `sweep(now)` takes away evidence that is too old; it is called in a thread, once an hour, with what the wall clock says (Unix s).
+    """
+    swept = float("-inf")
     while True:
         await asyncio.sleep(GAUGE_SECONDS)
         now, names = clock.now(), [receiver.name for receiver in receivers()]
@@ -33,11 +39,15 @@ async def keep_house(store: Store, exporter: Exporter, clock: Clock, receivers: 
             before = now - retention()
             if await store.read(lambda c, before=before: samples.oldest(c) < before):  # type: ignore[misc]
                 await store.write(lambda c, before=before: _drop_old(c, before))  # type: ignore[misc]
+        if monotonic() - swept >= SWEEP_SECONDS:
+            swept = monotonic()
+            await asyncio.to_thread(sweep, true_time(now))       # files are dated by the wall clock
 
 
 def _drop_old(connection: sqlite3.Connection, before: float) -> None:
     samples.drop_old(connection, before)
     outbox.drop_old(connection, before)
+    guard.drop_old(connection, before)
     connection.execute("PRAGMA incremental_vacuum(500)").fetchall()      # pages; the file shrinks in small bites too
 
 

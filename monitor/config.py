@@ -24,6 +24,7 @@ from monitor.judge.signals import Margin
 from monitor.settings import ARRAYS, Config, DaemonSettings, Defaults, Probe, ShopSettings, open_to_all, probe_model, secrets
 from monitor.updates import UpdateSettings
 from monitor.web.settings import TokenSettings, WebSettings
+from probes.checkout.settings import BrowserSettings
 from probes.fields import Secret, Table, parse_duration, show_duration
 from probes.table import PROBES
 
@@ -92,7 +93,8 @@ def _bytes(path: Path) -> bytes:
     return data
 
 
-_TABLES: dict[str, type[Table]] = {"shop": ShopSettings, "daemon": DaemonSettings, "web": WebSettings, "update": UpdateSettings}
+_TABLES: dict[str, type[Table]] = {"shop": ShopSettings, "daemon": DaemonSettings, "web": WebSettings, "browser": BrowserSettings,
+                                  "update": UpdateSettings}
 _OPTIONAL: dict[str, type[Table]] = {"heartbeat": HeartbeatSettings}                                    # off unless it stands there
 _KNOWN = (*_TABLES, *_OPTIONAL, "defaults", *ARRAYS)
 
@@ -161,7 +163,13 @@ class _Reader:
         if not self._has_kind(raw, ("probe", index), PROBES, Probe):
             return None
         self._pace(index, raw, defaults)
-        return self._model(probe_model(raw["kind"]), {**defaults, **raw}, ("probe", index))
+        return self._model(probe_model(raw["kind"]), {**self._shop_url(raw["kind"]), **defaults, **raw}, ("probe", index))
+
+    def _shop_url(self, kind: str) -> Mapping[str, Any]:
+        """The shop's address, for a kind of probe that need not say its own."""
+        shop, field = self.raw.get("shop"), probe_model(kind).model_fields.get("url")
+        given = shop.get("url") if isinstance(shop, dict) else None
+        return {"url": given} if isinstance(given, str) and field is not None and not field.is_required() else {}
 
     def _pace(self, index: int, raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
         """A run must be over before the next one is due. Said once where both are inherited."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from monitor import tls_files
 from monitor.settings import Config, secrets
 from monitor.witnesses import near, witnesses
+from probes.checkout.inspection import step_names
 from probes.fields import SecretError
 
 
@@ -15,6 +16,7 @@ def warnings(config: Config) -> Iterator[str]:
     yield from unnoticed(config)
     yield from unwitnessed(config)
     yield from missing(config)
+    yield from flows(config)
 
 
 def unwitnessed(config: Config) -> Iterator[str]:
@@ -36,6 +38,21 @@ def missing(config: Config) -> Iterator[str]:
         items = getattr(config, table)
         for (_, index, *keys), error in tls_files.faults(table, items):
             yield f'{table} "{items[index].name}": {".".join(map(str, keys))}: {tls_files.why(error)}'
+
+
+def flows(config: Config) -> Iterator[str]:
+    """Checkout flows that could not be walked, or would not stop where they are to."""
+    for probe in config.probe:
+        path, stop = getattr(probe, "flow", None), getattr(probe, "stop_before", "")
+        if path is None:
+            continue
+        try:
+            names = step_names(path.read_text(encoding="utf-8-sig"))
+        except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
+            yield f'probe "{probe.name}": flow: {path} cannot be read: {getattr(error, "strerror", None) or "not a Python file"}'
+            continue
+        if stop and stop not in (names or ()):
+            yield f'probe "{probe.name}": stop_before: no step of {path.name} is called "{stop}", so every run will be refused'
 
 
 def unreadable(config: Config) -> Iterator[str]:

@@ -18,8 +18,10 @@ from prometheus_client import openmetrics
 from monitor.health import Target
 from monitor.incidents import Incident
 from monitor.updates import Update
-from probes.sample import Outcome, Sample, Trigger
+from probes.sample import Outcome, Sample, Step, Trigger
 
+MOST_STEPS = 60            # of a target that are exported, by name
+STEP_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0)
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 PHASES = ("resolve", "connect", "tls", "processing", "transfer")
@@ -45,7 +47,24 @@ FACTS: dict[str, tuple[str, str]] = {
     "probe_ssl_earliest_cert_expiry": ("Earliest expiry of the certificates shown, Unix time", "cert_expiry"),
     "probe_dns_lookup_time_seconds": ("Time taken by name resolution", "dns_lookup"),
     "probe_failed_due_to_regex": ("Whether the probe failed because of a pattern", "failed_due_to_regex"),
+    "tillwatch_web_vital_lcp_seconds": ("Largest contentful paint of the slowest document of the run", "lcp"),
+    "tillwatch_web_vital_fcp_seconds": ("First contentful paint of the slowest document of the run", "fcp"),
+    "tillwatch_web_vital_ttfb_seconds": ("Time to the first byte of the slowest document of the run", "ttfb"),
+    "tillwatch_web_vital_inp_seconds": ("Interaction to next paint of the slowest document of the run", "inp"),
+    "tillwatch_web_vital_cls": ("Cumulative layout shift of the worst document of the run", "cls"),
 }
+
+
+@dataclass(slots=True)
+class _Steps:
+    """How long one step took: of runs in which it passed, in s."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(STEP_BUCKETS) + 1))
+    total: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(STEP_BUCKETS, seconds)] += 1
+        self.total += seconds
 
 
 @dataclass(slots=True)
@@ -63,6 +82,12 @@ class _Series:
     logged: dict[str, int] = field(default_factory=dict)      # of the names in LOGGED; empty when it follows no log
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     total: float = 0.0
+    steps: dict[str, _Steps] = field(default_factory=dict)
+
+    def walked(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            if step.outcome is Outcome.OK and (step.name in self.steps or len(self.steps) < MOST_STEPS):
+                self.steps.setdefault(step.name, _Steps()).observe(step.seconds)
 
 
 class Exporter:
@@ -97,6 +122,8 @@ class Exporter:
         series.broken, series.measured = False, sample
         series.counts[bisect_left(BUCKETS, sample.seconds)] += 1
         series.total += sample.seconds
+        if sample.steps:
+            series.walked(sample.steps)
         if sample.outcome is Outcome.FAILED:
             series.failures[sample.reason] = series.failures.get(sample.reason, 0) + 1
 
@@ -133,6 +160,7 @@ class Exporter:
     def _lines(self, *, open_metrics: bool) -> Iterator[str]:
         yield from self._probe_gauges()
         yield from self._histogram()
+        yield from self._step_histogram()
         yield from self._counters(open_metrics=open_metrics)
         if self._update:
             yield from self._update_gauges(self._update)
@@ -160,6 +188,16 @@ class Exporter:
                 seen += count
                 yield f"{prefix}{seen}\n"
             yield f"probe_all_duration_seconds_sum{{{series.labels}}} {series.total!r}\nprobe_all_duration_seconds_count{{{series.labels}}} {seen}\n"
+
+    def _step_histogram(self) -> Iterator[str]:
+        name = "tillwatch_step_duration_seconds"
+        yield from _head(name, "Duration of the steps of checkout flows that passed", "histogram")
+        for labels, steps in ((f"{s.labels},step={_quote(step)}", steps) for s in self._series.values() for step, steps in s.steps.items()):
+            seen = 0
+            for edge, count in zip((*map(repr, STEP_BUCKETS), "+Inf"), steps.counts, strict=True):
+                seen += count
+                yield f'{name}_bucket{{{labels},le="{edge}"}} {seen}\n'
+            yield f"{name}_sum{{{labels}}} {steps.total!r}\n{name}_count{{{labels}}} {seen}\n"
 
     def _counters(self, *, open_metrics: bool) -> Iterator[str]:
         everyone = self._series.values()

@@ -11,9 +11,9 @@ from probes.sample import Sample, Trigger
 from probes.table import PROBES
 
 
-async def run(probe: Probe) -> Sample:
-    """The sample of one run, marked as made by hand."""
-    async with Clients() as clients:
+async def run(probe: Probe, means: Clients | None = None) -> Sample:
+    """The sample of one run, marked as made by hand. `means`: what it needs beside the common ones; they are closed afterwards."""
+    async with means or Clients() as clients:
         started = time.time()
         sample = await PROBES[probe.kind].probe(probe, clients, None)
         return replace(sample, started=started, ended=time.time(), trigger=Trigger.MANUAL)

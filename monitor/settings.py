@@ -17,6 +17,7 @@ from monitor.scheduler import Concurrency, Schedule
 from monitor.updates import UpdateSettings
 from monitor.uplink import address
 from monitor.web.settings import TokenSettings, WebSettings
+from probes.checkout.settings import BrowserSettings
 from probes.fields import ConfigPath, Duration, Named, Secret, Several, Table
 from probes.table import PROBES
 
@@ -82,6 +83,7 @@ class Config(Table):
     shop: ShopSettings
     daemon: DaemonSettings
     web: WebSettings = WebSettings()
+    browser: BrowserSettings = BrowserSettings()
     token: tuple[TokenSettings, ...] = ()
     update: UpdateSettings = UpdateSettings()
     heartbeat: HeartbeatSettings | None = None

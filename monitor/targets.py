@@ -20,6 +20,15 @@ def watches(probe: Probe) -> list[Target]:
     return [(probe.name, device, probe.cohort) for device in devices]
 
 
+def of_device(probe: Probe, device: str) -> Probe:
+    """The probe as the settings of one of its devices, with its share of the daily limit."""
+    if not device:
+        return probe
+    most = getattr(probe, "max_runs_per_day", None)
+    share = most and max(1, most // max(1, len(getattr(probe, "devices", ()))))
+    return probe.model_copy(update={"devices": (device,), "max_runs_per_day": share})
+
+
 def fast_spacing(probe: Probe, factor: float) -> float:
     """Seconds between runs while an update is watched: a whole part of the interval, never closer than the timeout."""
     if probe.kind != "http":
@@ -50,7 +59,9 @@ def judged(target: Target, probe: Probe, update: UpdateSettings, probes: Iterabl
 
 def job(target: Target, probe: Probe, factor: float) -> Job:
     secure = getattr(probe, "url", "").startswith("https:")
-    recheck = math.inf if probe.kind == "error_log" else probe.recheck      # lines are read once: a recheck, which is not judged, would take them
+    # Lines are read once: a recheck, which is not judged, would take them. And no order is placed once more.
+    once = probe.kind == "error_log" or getattr(probe, "places_orders", False)
+    recheck = math.inf if once else probe.recheck
     group = {"http": "http", "checkout": "browser"}.get(probe.kind, "other")
-    return Job(target=target, group=group, interval=probe.interval, timeout=probe.timeout, recheck=recheck,
+    return Job(target=target, group=group, interval=probe.interval, timeout=probe.timeout + PROBES[probe.kind].overtime, recheck=recheck,
                fast=fast_spacing(probe, factor), heavy=secure or probe.kind != "http")

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Container, Sequence
 from functools import cache
 from time import monotonic
-from typing import Protocol, Self, TypeVar, cast
+from typing import Any, Protocol, Self, TypeVar, cast, runtime_checkable
 
 import aiodns
 import pycares.errno as ares
@@ -72,6 +72,7 @@ class TlsFileError(Exception):
     """A file that a probe's TLS settings name cannot be used."""
 
 
+@runtime_checkable
 class Closable(Protocol):
     """What a probe keeps open between its runs."""
 
@@ -80,6 +81,7 @@ class Closable(Protocol):
 
 
 C = TypeVar("C", bound=Closable)
+M = TypeVar("M")
 
 
 class Clients:
@@ -93,6 +95,7 @@ class Clients:
         self._contexts: dict[object, tuple[object, asyncio.Future[ssl.SSLContext]]] = {}
         self._expiry: dict[bytes, tuple[float, float]] = {}
         self._kept: dict[str, tuple[object, Closable]] = {}       # by probe: its settings, and what it keeps
+        self._means: dict[type, Any] = {}                         # what only some kinds of probe need, by its type
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,9 +103,20 @@ class Clients:
     async def __aexit__(self, *_: object) -> None:
         await self.resolver.close()
         await self.retain(())
+        for means in self._means.values():
+            if isinstance(means, Closable):
+                await means.close()
         for known in self._contexts.values():
             known[1].cancel()
         self._contexts.clear()
+
+    def provide(self, kind: type[M], means: M) -> None:
+        """From now on, `find(kind)` gives this. What it replaces is closed by whoever provided it."""
+        self._means[kind] = means
+
+    def find(self, kind: type[M]) -> M | None:
+        """What was provided of this type, such as the link to the browser worker."""
+        return cast("M | None", self._means.get(kind))
 
     async def keep(self, probe: str, settings: object, make: Callable[[], C]) -> C:
         """What this probe keeps open: made at its first run, and anew, the old one closed, when its settings are others."""

@@ -30,6 +30,9 @@ REASONS: dict[str, str] = {
     "final_url": "the redirects ended at another address than expected",
     "content_type": "the answer is of another content type than expected",
     "slow": "the answer was right and complete, but took longer than expect.max_duration",
+    # what a browser saw of the shop
+    "step": "a step of the checkout flow did not come out: something was not there, or could not be clicked or filled",
+    "finding": "every step came out, but the browser saw something that fail_on calls a failure",
     # the shop's logs
     "errors": "more errors were logged in one run than max_events allows",
     # our own doing: never turns the shop red
@@ -39,12 +42,17 @@ REASONS: dict[str, str] = {
     "uplink": "this monitor itself has lost its network: nothing else that it knows can be reached either",
     "suspended": "the machine, or this program, stood still during the run",
     "log_unreadable": "a log that is to be followed cannot be read: missing rights, a missing folder, or storage that does not answer",
+    "browser": "there is no browser, it could not be started, or it died or hung during the run",
+    "flow": "the checkout flow itself is wrong: a mistake in its file, or a missing secret or variable",
+    "refused": "a safety rule refused the run: a card that is no test card, or a second order",
+    "capped": "max_runs_per_day is reached: no further run is made for now",
     "settings": "a secret, certificate or key file that the probe needs cannot be read",
     "internal": "an error in Tillwatch itself",
     "deadline": "the run did not end by itself and was stopped by the scheduler",
 }
 
-OURS = frozenset({"challenged", "local_resources", "local_network", "uplink", "suspended", "log_unreadable", "settings", "internal", "deadline"})
+OURS = frozenset({"challenged", "local_resources", "local_network", "uplink", "suspended", "log_unreadable", "settings",
+                  "browser", "flow", "refused", "capped", "internal", "deadline"})
 
 
 def outcome(reason: str) -> Outcome:

@@ -9,7 +9,7 @@ import base64
 import html
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import takewhile
 from threading import Lock
@@ -213,24 +213,38 @@ def _spellings(secret: str) -> set[str]:
     return forms
 
 
+def card_numbers(text: str) -> list[str]:
+    """The card numbers in a text, in order, as digits alone: however they are grouped or escaped there."""
+    if not text.isascii():
+        text = text.translate(_ASCII_DIGITS)
+    return [number for match in _DIGITS.finditer(text) for _, _, number in _cards_in(match[0])]
+
+
 def _hide_cards(match: re.Match[str]) -> str:
-    """A run of digits with its card numbers reduced to their last four digits.
+    """A run of digits with its card numbers reduced to their last four digits."""
+    text, position = match[0], 0
+    shown: list[str] = []
+    for start, end, number in _cards_in(text):
+        shown.append(f"{text[position:start]}[card …{number[-4:]}]")
+        position = end
+    return "".join(shown) + text[position:]
+
+
+def _cards_in(text: str) -> Iterator[tuple[int, int, str]]:
+    """Where card numbers begin and end in a run of digits, and their digits.
 
     A number has to begin and end where a group of digits does: an order number of 25 digits contains no card.
     """
-    text = match[0]
     if sum(char.isdigit() for char in text) < 13:
-        return text
+        return
     groups = [(found.start(), found.end(), found[1]) for found in _GROUP.finditer(text) if found[1]]
-    shown, start, position = [], 0, 0
+    start = 0
     while start < len(groups):
         end, number = _card_at(groups, start)
-        if not number:
-            start += 1
-            continue
-        shown.append(f"{text[position:groups[start][0]]}[card …{number[-4:]}]")
-        position, start = groups[end][1], end + 1
-    return "".join(shown) + text[position:]
+        if number:
+            yield groups[start][0], groups[end][1], number
+            start = end
+        start += 1
 
 
 def _card_at(groups: list[tuple[int, int, str]], start: int) -> tuple[int, str]:

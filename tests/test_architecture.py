@@ -16,11 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("monitor.__main__",),
     ("monitor.cli",),
-    ("monitor.backtest", "monitor.demo", "monitor.operate", "monitor.logscan"),
+    ("monitor.backtest", "monitor.demo", "monitor.operate", "monitor.logscan", "monitor.flows", "monitor.by_hand", "monitor.browser_unit"),
     ("monitor.command",),
     ("monitor.app", "monitor.once", "monitor.drill", "monitor.last_words", "monitor.gate", "monitor.terminal", "monitor.observation",
      "monitor.doctor"),
-    ("monitor.targets", "monitor.reload", "monitor.wellbeing"),
+    ("monitor.targets", "monitor.reload", "monitor.wellbeing", "monitor.equipment"),
     ("monitor.config", "monitor.client"),
     ("monitor.config_warnings",),
     ("monitor.witnesses",),
@@ -47,6 +47,7 @@ FLOORS = (
     ("monitor.clock", "monitor.logs", "monitor.systemd", "monitor.toml_lines", "monitor.config_words", "monitor.json_schema", "monitor.signal_words",
      "monitor.tls_files", "monitor.parts"),
     ("probes.table",),
+    ("probes.checkout",),
     ("probes.http", "probes.error_log"),
     ("probes.http_expect", "probes.http_pages"),
     ("probes.http_exchange",),
@@ -55,12 +56,12 @@ FLOORS = (
     ("probes.connector", "probes.certs"),
     ("probes.reasons",),
     ("probes.sample",),
-    ("probes.aside", "probes.patterns"),
+    ("probes.aside", "probes.patterns", "probes.artifacts", "probes.child"),
     ("probes.fields",),
     ("probes.scrub",),
 )
 EMPTY = {"monitor", "probes", "monitor.alerts"}             # packages that only hold others: nothing is imported from them
-LATE = {"monitor.cli", "monitor.command", "monitor.operate"}   # imports own modules late, so that a verb starts fast
+LATE = {"monitor.cli", "monitor.command", "monitor.operate", "monitor.flows.verbs"}   # imports own modules late, so that a verb starts fast
 
 PURE = ("monitor.health", "monitor.jobs", "monitor.parts", "monitor.notices", "monitor.judge", "monitor.updates", "monitor.incidents",
         "monitor.alerts.page", "monitor.alerts.words",
@@ -76,6 +77,8 @@ DOORS = {
     ("monitor/store/transaction.py", "transaction"): "the writer thread: handed to whoever waits for the job",
     ("monitor/demo/pages.py", "apologise"): "the bundled shop answers 500, as shops do; no part of the daemon",
     ("monitor/reload.py", "_tried"): "around reading another configuration, before anything has changed",
+    ("probes/checkout/script.py", "_run"): "around the flow author's file, in a process of its own",
+    ("probes/checkout/engine.py", "_raised"): "around the flow author's functions, in a process of its own",
     ("probes/aside.py", "aside"): "at the end of a thread: handed to whoever waits for it",
     ("probes/aside.py", "run"): "at the end of a thread: handed to whoever waits for it",
     ("monitor/cli.py", "main"): "the end of the command line: an exit code of its own",

@@ -74,7 +74,7 @@ def ahead(path: Path) -> bool:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
             return bool(connection.execute("PRAGMA application_id").fetchone()[0] == AHEAD)
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return False
 
 
@@ -140,5 +140,5 @@ def usable(path: Path, seconds: float) -> bool:
             return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
     except sqlite3.OperationalError as error:
         return error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT        # too long to be looked through: sound as far as it was read
-    except (sqlite3.DatabaseError, FileNotFoundError):
+    except (sqlite3.DatabaseError, UnicodeDecodeError, FileNotFoundError):
         return False

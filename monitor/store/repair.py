@@ -64,6 +64,8 @@ def _damage(path: Path, copy: Path, seconds: float) -> str:
         if words(error, path.parent) != DAMAGED:
             raise
         return f"was damaged ({error})"
+    except UnicodeDecodeError:                       # SQLite quotes a schema that is no text in the words of its error
+        return "was damaged (its schema is no text)"
 
 
 def _looked_through(connection: sqlite3.Connection, copy: Path, seconds: float) -> str:
@@ -103,7 +105,7 @@ def _identity(copy: Path) -> bool:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(copy))}?mode=ro", uri=True)) as connection:
             return _identified(connection)
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return False
 
 
@@ -118,7 +120,7 @@ def _take_from(copy: Path, path: Path, seconds: float) -> str:
             connection.execute("ATTACH ? AS copy", (f"file:{quote(str(copy))}?mode=ro",))
             if not (ahead or _newer(connection)):
                 return ""
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             if ahead:
                 raise
             return ""                                # no copy worth the name: the next one takes its place

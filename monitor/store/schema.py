@@ -67,6 +67,12 @@ STEPS = (
         probe TEXT NOT NULL, name TEXT NOT NULL, first REAL NOT NULL, last REAL NOT NULL, events INTEGER NOT NULL, example TEXT NOT NULL,
         PRIMARY KEY (probe, name)) WITHOUT ROWID;
     """,
+    """
+    -- When a run of a checkout placed an order, or was about to (Unix s): recorded before the click.
+    CREATE TABLE submission (
+        probe TEXT NOT NULL, device TEXT NOT NULL, cohort TEXT NOT NULL, run TEXT NOT NULL, at REAL NOT NULL,
+        PRIMARY KEY (probe, device, cohort, run)) WITHOUT ROWID;
+    """,
 )
 
 

@@ -146,7 +146,7 @@ def _empty() -> sqlite3.Connection:
 def _pour(uri: str, into: sqlite3.Connection, tables: Set[str]) -> set[str]:
     """Fill `tables`, all from one moment of the file; those that could not be read. An older schema gives what it has."""
     left = set(tables)
-    with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=1.0, isolation_level=None)) as source:
+    with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(uri, uri=True, timeout=1.0, isolation_level=None)) as source:
         source.execute("BEGIN")
         there = set(small_tables(source))
         for table in tables:

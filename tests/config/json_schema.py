@@ -46,6 +46,11 @@ def _additional(schema, argument, value, root, at):
             yield from faults(argument, value[name], root, f"{at}.{name}")
 
 
+def _names(_schema, argument, value, root, at):
+    for name in value if isinstance(value, dict) else ():
+        yield from faults(argument, name, root, f"{at}.{name}")
+
+
 def _required(_schema, argument, value, _root, at):
     yield from (f"{at}.{name}: is missing" for name in argument if isinstance(value, dict) and name not in value)
 
@@ -97,6 +102,7 @@ _CHECKS = {
     "minimum": _numbers(lambda v, a: v >= a), "maximum": _numbers(lambda v, a: v <= a),
     "exclusiveMinimum": _numbers(lambda v, a: v > a), "exclusiveMaximum": _numbers(lambda v, a: v < a),
     "minLength": _sized(str, lambda n, a: n >= a), "maxLength": _sized(str, lambda n, a: n <= a),
+    "minProperties": _sized(dict, lambda n, a: n >= a), "propertyNames": _names,
     "minItems": _sized(list, lambda n, a: n >= a), "maxItems": _sized(list, lambda n, a: n <= a),
 }
 
@@ -110,6 +116,6 @@ def parts(schema: Any) -> Iterator[dict[str, Any]]:
     for keyword in ("anyOf", "oneOf"):
         for part in schema.get(keyword, ()):
             yield from parts(part)
-    for keyword in ("items", "additionalProperties"):
+    for keyword in ("items", "additionalProperties", "propertyNames"):
         if isinstance(schema.get(keyword), dict):
             yield from parts(schema[keyword])

@@ -31,6 +31,7 @@ from monitor.judge.ruling import REASONS as RULINGS
 from monitor.updates import Update
 from monitor.web import openapi
 from monitor.web.api import Api
+from monitor.web.artifacts import ArtifactPages
 from monitor.web.operate import Operate
 from monitor.web.pages import Pages
 from monitor.web.probe import OnDemand
@@ -78,6 +79,7 @@ def rows(text: str) -> dict[str, list[str]]:
 
 TABLES: dict[str, type[BaseModel]] = {
     "`[shop]`": config.ShopSettings, "`[daemon]`": config.DaemonSettings, "`[web]`": config.WebSettings, "`[[token]]`": config.TokenSettings,
+    "`[browser]`": config.BrowserSettings,
     "`[defaults]`": config.Defaults, "`[heartbeat]`": config.HeartbeatSettings, "`[update]`": config.UpdateSettings,
 }
 
@@ -283,7 +285,8 @@ def routes() -> set[str]:
     operate = Operate(casebook=nothing, silences=nothing, store=nothing, guard=nothing, clock=nothing)
     pages = Pages(store=nothing, operations=nothing, guard=nothing, clock=nothing, insight=nothing)
     found = set()
-    for route in (*api.routes(), *operate.routes(), *OnDemand(nothing, nothing, nothing).routes(), *pages.routes(), *openapi.routes()):
+    for route in (*api.routes(), *operate.routes(), *OnDemand(nothing, nothing, nothing).routes(), *pages.routes(),
+                  *ArtifactPages(nothing, nothing).routes(), *openapi.routes()):
         choice = re.search(r"\{\w+:([\w|]+)\}", route.path)
         paths = [route.path.replace(choice[0], word) for word in choice[1].split("|")] if choice else [route.path]
         found |= {f"{route.method} {path}" for path in paths}

@@ -84,7 +84,14 @@ def missing(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("damage", [garbage, truncated, empty, header, number, no_number, middle, no_table, missing])
+def no_text(path: Path) -> None:
+    """SQLite quotes the broken schema in its error, and Python cannot read that as text."""
+    whole = path.read_bytes()
+    assert b"CREATE TABLE outbox (" in whole
+    path.write_bytes(whole.replace(b"CREATE TABLE outbox (", b"CREATE TABLE\xff\xfeutbox ("))
+
+
+@pytest.mark.parametrize("damage", [garbage, truncated, empty, header, number, no_number, middle, no_table, no_text, missing])
 async def test_a_damaged_database_is_replaced(state: Path, damage: Callable[[Path], None]) -> None:
     path = state / "tillwatch.sqlite3"
     damage(path)
@@ -138,9 +145,10 @@ async def test_without_a_copy_all_is_begun_anew(state: Path) -> None:
         assert await store.write(lambda c: records.install_id(c, "fresh")) == "fresh"
 
 
-async def test_a_damaged_copy_is_not_put_in_place(state: Path) -> None:
+@pytest.mark.parametrize("damage", [garbage, no_text])
+async def test_a_damaged_copy_is_not_put_in_place(state: Path, damage: Callable[[Path], None]) -> None:
     garbage(state / "tillwatch.sqlite3")
-    garbage(state / essentials.NAME)
+    damage(state / essentials.NAME)
     async with Store(state) as store:
         assert store.repaired.endswith("all is begun anew")
         await begin(store, "later")

@@ -85,7 +85,7 @@ async def test_after_its_week_nothing_belongs_to_an_update(shop: Front) -> None:
 async def test_page_and_report_have_them(shop: Front, path: str) -> None:
     await logged(shop)
     page = (await shop.ask(path))[1].replace("\\", "")
-    assert "New in the logs" in page
+    assert "New since the update" in page
     assert page.index("KeyError at payment_gateway.py _reference [payment_gateway]") < page.index("disk full")
     for part in ("in order [order]", "12", "which this update changed"):
         assert part in page
@@ -96,7 +96,7 @@ async def test_page_and_report_have_them(shop: Front, path: str) -> None:
 async def test_where_nothing_is_new_nothing_is_said_of_it(shop: Front, path: str) -> None:
     await keep(shop, update(shop.clock.now(), id="newer"))
     page = (await shop.ask(path))[1]
-    assert "New in the logs" not in page
+    assert "New since the update" not in page
 
 
 async def test_of_very_many_the_page_shows_some(shop: Front) -> None:

@@ -27,12 +27,14 @@ from monitor.updates import UpdateSettings
 from monitor.watch import Pace, Watch
 from monitor.web import openapi
 from monitor.web.api import Api
+from monitor.web.artifacts import ArtifactPages
 from monitor.web.auth import Guard, Tokens
 from monitor.web.openapi import OPERATIONS, document
 from monitor.web.operate import Operate
 from monitor.web.pages import Insight, Pages
 from monitor.web.probe import OnDemand
 from monitor.web.settings import WebSettings
+from probes.artifacts import Artifacts
 from probes.clients import Clients
 from probes.http import HttpSettings
 from probes.table import PROBES
@@ -56,7 +58,8 @@ def test_every_route_is_described_and_no_other() -> None:
               reload=NOTHING)
     operate = Operate(casebook=NOTHING, silences=NOTHING, store=NOTHING, guard=NOTHING, clock=NOTHING)
     pages = Pages(store=NOTHING, operations=NOTHING, guard=NOTHING, clock=NOTHING, insight=NOTHING)
-    routes = [*api.routes(), *operate.routes(), *OnDemand(NOTHING, NOTHING, NOTHING).routes(), *pages.routes(), *openapi.routes()]
+    routes = [*api.routes(), *operate.routes(), *OnDemand(NOTHING, NOTHING, NOTHING).routes(), *pages.routes(),
+              *ArtifactPages(NOTHING, NOTHING).routes(), *openapi.routes()]
     assert {f"{operation.method.upper()} {operation.path}" for operation in OPERATIONS} == served(routes)
 
 
@@ -107,7 +110,8 @@ async def daemon(directory: Path) -> AsyncIterator[str]:
         pages = Pages(store=store, operations=watch, guard=guard, clock=clock, insight=Insight(
             lambda: [{"probe": "home", "device": "", "cohort": "", "state": "up"}], lambda: casebook.open,
             lambda: Facts(ShopFacts("till", "https://shop.example")), lambda: {"healthy": True}))
-        routes = [*api.routes(), *operate.routes(), *OnDemand(lambda: [probe], clients, guard).routes(), *pages.routes(), *openapi.routes()]
+        routes = [*api.routes(), *operate.routes(), *OnDemand(lambda: [probe], clients, guard).routes(), *pages.routes(),
+                  *ArtifactPages(lambda: Artifacts(directory / "artifacts", 1 << 20), guard).routes(), *openapi.routes()]
         async with serve(WebSettings(listen="127.0.0.1:0"), routes) as port:
             yield f"http://127.0.0.1:{port}"
         committing.cancel()

@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from monitor.clock import ManualClock
 from monitor.web import auth, openapi, problems
 from monitor.web.api import Api
+from monitor.web.artifacts import ArtifactPages
 from monitor.web.auth import GUESSES, MOST_SOURCES, WINDOW, Guard, Guesses, Tokens
 from monitor.web.operate import Operate
 from monitor.web.pages import Pages
@@ -52,7 +53,8 @@ def routes(guard: Guard) -> list[web.RouteDef]:
     api = Api(store=hole, exporter=hole, operations=hole, guard=guard, clock=hole, status=hole, targets=hole, shop="", reload=hole)
     operate = Operate(casebook=hole, silences=hole, store=hole, guard=guard, clock=hole)
     pages = Pages(store=hole, operations=hole, guard=guard, clock=hole, insight=hole)
-    return [*api.routes(), *operate.routes(), *OnDemand(lambda: (), hole, guard).routes(), *pages.routes(), *openapi.routes()]
+    return [*api.routes(), *operate.routes(), *OnDemand(lambda: (), hole, guard).routes(), *pages.routes(),
+            *ArtifactPages(hole, guard).routes(), *openapi.routes()]
 
 
 @asynccontextmanager

@@ -1,0 +1,102 @@
+"""What holds a checkout probe back: so many runs a day, one order a run, and the orders that are not yet cancelled. Pure.
+
+The count and the orders travel in the sample's checkpoint, so that a restart neither begins to count anew nor forgets an order.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+MOST_ORDERS = 200          # that wait to be cancelled; with so many no further one is placed
+_DAY = 86_400.0
+_LONGEST = 64              # characters of an order's number, and of a run's name
+_LARGEST = 100_000         # bytes of a checkpoint that is read
+_ONCE = "this run has submitted already, and does so once only"
+
+Target = tuple[str, str, str]          # probe, device, cohort
+
+
+class Guard(Protocol):
+    """Asked before the click that places an order."""
+
+    async def take(self, target: Target, run: str, cycle: float) -> str:
+        """Record that this run submits now; `cycle` is the interval of its probe in s. "" when it may, else why not, in words."""
+
+
+class OneRun:
+    """For runs by hand: each submits once, remembered for as long as the process lives."""
+
+    def __init__(self) -> None:
+        self._taken: set[tuple[Target, str]] = set()
+
+    async def take(self, target: Target, run: str, cycle: float) -> str:  # noqa: ARG002 - whoever starts it by hand decides when
+        """As a `Guard`."""
+        if (target, run) in self._taken:
+            return _ONCE
+        self._taken.add((target, run))
+        return ""
+
+
+@dataclass(slots=True)
+class Limits:
+    """What a probe has done so far. `day` counts from 1970, in UTC; `dropped` orders were too many to be remembered."""
+
+    day: int = 0
+    runs: int = 0                    # on that day
+    last: str = ""                   # the newest run
+    orders: list[str] = field(default_factory=list)        # the oldest first
+    dropped: int = 0
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Self:
+        """From a checkpoint. What cannot be read counts as nothing done."""
+        try:
+            stored = json.loads(data) if data and len(data) <= _LARGEST else {}
+        except (ValueError, RecursionError):
+            return cls()
+        if not isinstance(stored, dict):
+            return cls()
+        orders = stored.get("orders")
+        found = cls(_count(stored.get("day")), _count(stored.get("runs")), _text(stored.get("last")), [], _count(stored.get("dropped")))
+        found.owe(order for order in (orders if isinstance(orders, list) else ()) if isinstance(order, str))
+        return found
+
+    def encode(self) -> bytes:
+        """The checkpoint."""
+        return json.dumps(
+            {"day": self.day, "runs": self.runs, "last": self.last, "orders": self.orders, "dropped": self.dropped}, separators=(",", ":")).encode()
+
+    def take(self, now: float, most_per_day: int, run: str = "") -> bool:
+        """Count a run that begins `now` (Unix s); False when there have been `most_per_day` on this day of UTC, and then none is counted."""
+        today = int(now // _DAY)
+        runs = self.runs if today == self.day else 0
+        if runs >= most_per_day:
+            return False
+        self.day, self.runs, self.last = today, runs + 1, _text(run)
+        return True
+
+    @property
+    def full(self) -> bool:
+        """Whether so many orders wait to be cancelled that no further one may be placed."""
+        return len(self.orders) >= MOST_ORDERS
+
+    def owe(self, orders: Iterable[str]) -> None:
+        """Remember orders that were placed, each once. When there are too many the oldest are dropped, and counted."""
+        known = dict.fromkeys(self.orders) | dict.fromkeys(filter(None, map(_text, orders)))
+        self.dropped += max(0, len(known) - MOST_ORDERS)
+        self.orders = list(known)[-MOST_ORDERS:]
+
+    def settle(self, left: Iterable[str]) -> None:
+        """After cancelling: of those that are remembered only these are still there."""
+        still = set(left)
+        self.orders = [order for order in self.orders if order in still]
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9 else 0
+
+
+def _text(value: Any) -> str:
+    """One line of bounded length that can be stored."""
+    return " ".join(value.encode("utf-8", "replace").decode().split())[:_LONGEST] if isinstance(value, str) else ""

@@ -1,0 +1,245 @@
+"""Real Chromium, real driver, real worker: whatever is killed or stopped when, whatever a page does, a run ends in time, and nothing is left.
+
+A few of each here; every fault at every step, and 200 cancelled runs, with TILLWATCH_SLOW_TESTS=1.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from hostile_pages import hostile_shop
+from worker_ward import CHROMIUM, HASTE, Ward, allow, descriptors, job, ward
+
+SLOW = bool(os.environ.get("TILLWATCH_SLOW_TESTS"))
+STEPS = ("open", "basket", "address", "pay")
+FLOW = """
+async with step("open"):
+    await page.goto(job.url + "/")
+async with step("basket"):
+    await page.click("text=Buy")
+    await page.reload()
+async with step("address"):
+    for _ in range(5):
+        await page.evaluate("document.title")
+        await asyncio.sleep(0.02)
+async with step("pay"):
+    assert await ask() == ""
+    await page.goto(job.url + "/")
+    await asyncio.sleep(0.1)
+"""
+VISIT = """
+async with step("look"):
+    await page.goto(job.url + {path!r})
+    await asyncio.sleep({seconds})
+    await page.evaluate("1")
+"""
+KILL, STOP = signal.SIGKILL, signal.SIGSTOP
+WHO = ("browser", "driver", "worker", "warden", "renderer", "all")
+FEW = [("browser", KILL, "basket"), ("worker", KILL, "address"), ("warden", KILL, "open"), ("driver", STOP, "pay"), ("all", STOP, "basket")]
+EVERY = [(who, number, step) for step in STEPS for number in (KILL, STOP) for who in WHO]
+
+pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make servers` installs it"), pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest.fixture(scope="module")
+def ward_of_all() -> Iterator[Ward]:
+    with ward() as one:
+        yield one
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def one(ward_of_all: Ward) -> AsyncIterator[Ward]:
+    """The browser of the case before, when that left it alive."""
+    ward_of_all.on_step = lambda _: None
+    ward_of_all.told.clear()
+    yield ward_of_all
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module", autouse=True)
+async def ended(ward_of_all: Ward) -> AsyncIterator[None]:
+    before = descriptors()
+    yield
+    await ward_of_all.keeper.close()
+    await ward_of_all.nothing_left()
+    assert descriptors() <= before
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shop(ended: None) -> AsyncIterator[str]:
+    async with hostile_shop() as url:
+        yield url
+
+
+RARER = [("/alerts", ""), ("/never", "timeout")]
+
+
+async def is_well(one: Ward, url: str) -> None:
+    """A run that nothing is done to."""
+    one.on_step = lambda _: None
+    began = time.monotonic()
+    report = await one.run(job(FLOW, 12.0, url=url))
+    assert (report.reason, [step.name for step in report.steps]) == ("", list(STEPS)), report
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize(("who", "number", "step"), EVERY if SLOW else FEW)
+async def test_whatever_is_killed_or_stopped_when(one: Ward, shop: str, who: str, number: int, step: str) -> None:
+    def strike(name: str) -> None:
+        if name == step:
+            one.strike(who, number)
+    if one.keeper._child is None:
+        await is_well(one, shop)
+    one.on_step = strike
+    began, timeout = time.monotonic(), 2.0 if number == STOP else 6.0
+    report = await one.run(job(FLOW, timeout, url=shop))
+    taken = time.monotonic() - began
+    assert taken < timeout + HASTE.kill + 1.5
+    if (who, number) == ("warden", STOP) and report.reason == "":
+        pass                                               # it has nothing to do with the run, and is found before the next
+    elif (who, number) == ("renderer", KILL) and report.reason == "":
+        pass                                               # the next page has another one
+    else:
+        assert report.reason == "browser", report
+        assert step in report.evidence or (report.evidence and who == "renderer"), report
+        await one.nothing_left()
+    await is_well(one, shop)
+
+
+@pytest.mark.parametrize(("path", "reason"), [("/loop", "timeout"), ("/windows", ""), ("/downloads", "")] + RARER * SLOW)
+async def test_whatever_a_page_does(one: Ward, shop: str, path: str, reason: str) -> None:
+    began, timeout = time.monotonic(), 4.0
+    report = await one.run(job(VISIT.format(path=path, seconds=0.6), timeout if reason == "" else 2.0, url=shop))
+    assert time.monotonic() - began < timeout + HASTE.kill + 1.5
+    assert report.reason in {reason, "timeout"}, report
+    written = sum(file.stat().st_size for file in one.base.rglob("*") if file.is_file())
+    assert written < 50_000_000
+    await is_well(one, shop)
+
+
+async def test_a_page_that_eats_memory_is_ended_and_the_machine_is_spared(shop: str) -> None:
+    with ward(max_memory=250_000_000) as one:
+        report = await one.run(job(VISIT.format(path="/memory", seconds=15), 20.0, url=shop))
+        assert report.reason == "browser"
+        assert 'step "look": ' in report.evidence
+        assert "MB of memory, more than the 750 MB that it may" in report.evidence
+        await one.nothing_left()
+
+
+@pytest.mark.timeout(1200 if SLOW else 60)
+async def test_cancelled_at_any_moment_nothing_is_left_and_the_next_run_is_well(one: Ward, shop: str) -> None:
+    await is_well(one, shop)
+    chance = random.Random(6)
+    for number in range(200 if SLOW else 6):
+        task = asyncio.create_task(one.run(job(FLOW, 10.0, url=shop)))
+        await asyncio.sleep(chance.uniform(0, 0.4 if number % 3 == 0 else 1.6))
+        task.cancel()
+        await asyncio.wait([task])
+        if task.cancelled():
+            await one.nothing_left()
+    await is_well(one, shop)
+
+
+BLOCKS = """
+async with step("own"):
+    import time
+    time.sleep(60)
+"""
+NEVER_ENDS = """
+async with step("own"):
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except BaseException:
+            pass
+"""
+
+
+@pytest.mark.parametrize("source", [BLOCKS] + [NEVER_ENDS] * SLOW)
+async def test_a_flow_that_blocks_or_does_not_end_is_ended(one: Ward, shop: str, source: str) -> None:
+    began = time.monotonic()
+    report = await one.run(job(source, 2.0, url=shop))
+    assert time.monotonic() - began < 2.0 + HASTE.kill + 1.0
+    assert (report.reason, report.evidence.startswith('step "own": ')) == ("browser", True), report
+    await one.nothing_left()
+    await is_well(one, shop)
+
+
+LITTER = """
+async with step("litter"):
+    import os, subprocess, sys, time
+    sleep = [sys.executable, "-c", "import os, signal, time; os.kill(os.getpid(), signal.SIGSTOP); time.sleep(600)"]
+    for detached in (False, True):
+        for environment in (None, {}):
+            subprocess.Popen(sleep, start_new_session=detached, env=environment)
+    orphans = f"import subprocess; subprocess.Popen({sleep!r}, start_new_session=True, env={{}}); subprocess.Popen({sleep!r}, env={{}})"
+    subprocess.run([sys.executable, "-c", orphans], start_new_session=True, check=True)
+async with step("death"):
+    await asyncio.sleep(0.3)
+    os.kill(os.getpid(), 9)
+"""
+
+
+async def test_whatever_a_dead_worker_leaves_behind_is_found(one: Ward, shop: str) -> None:
+    """Stopped, in sessions of their own, without a parent, without our environment: the warden has adopted them all."""
+    alone: list[int] = []
+    one.on_step = lambda name: alone.extend(pid for pid, text in one.processes().items() if "SIGSTOP" in text) if name == "death" else None
+    report = await one.run(job(LITTER, url=shop))
+    assert (report.reason, len(alone)) == ("browser", 6), report
+    await one.nothing_left()
+    await is_well(one, shop)
+
+
+BETWEEN = [("driver", KILL), ("browser", STOP)]
+MORE_BETWEEN = [("browser", KILL), ("warden", KILL), ("worker", KILL), ("all", KILL),
+                ("driver", STOP), ("worker", STOP), ("warden", STOP), ("all", STOP)]
+
+
+@pytest.mark.parametrize(("who", "number"), BETWEEN + MORE_BETWEEN * SLOW)
+async def test_what_dies_or_stops_between_two_runs_is_replaced(one: Ward, shop: str, who: str, number: int) -> None:
+    if one.keeper._child is None:
+        await is_well(one, shop)
+    one.strike(who, number)
+    if number == KILL:
+        await one.nothing_left()
+    await is_well(one, shop)
+
+
+DAEMON = """
+import asyncio, sys, tempfile
+sys.path[:0] = {path!r}
+tempfile.tempdir = {base!r}
+from worker_ward import STANDIN, allow, job
+from probes.checkout.keeper import Keeper
+from probes.checkout.settings import BrowserSettings
+keeper = Keeper(BrowserSettings().model_copy(update={{"min_free_memory": 0}}), command=STANDIN)
+asyncio.run(keeper.run(job("async with step('long'):\\n    await asyncio.sleep(60)", 100.0), lambda message: print(message, flush=True), allow))
+"""
+
+
+async def test_when_the_daemon_is_killed_nothing_is_left() -> None:
+    with ward() as one:
+        code = DAEMON.format(path=sys.path, base=str(one.base))
+        daemon = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=subprocess.PIPE)
+        assert daemon.stdout
+        assert b"long" in await daemon.stdout.readline()
+        assert len(one.find("browser")) == 1
+        daemon.kill()
+        await daemon.wait()
+        await one.nothing_left()
+
+
+async def test_another_launch_replaces_the_warm_browser(one: Ward, shop: str) -> None:
+    await is_well(one, shop)
+    (before,) = one.find("browser")
+    launch = job().launch
+    other = type(launch)(no_sandbox=launch.no_sandbox, hosts=("127.0.0.1",))
+    assert (await one.run(job(FLOW, url=shop, launch=other), allow)).reason == ""
+    (after,) = one.find("browser")
+    assert before != after

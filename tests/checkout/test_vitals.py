@@ -1,0 +1,122 @@
+"""Web vitals in a real Chromium: what is measured, and what a page cannot make of it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from bad_shop import CHROMIUM, SHOP, BadShop, bad_shop, chromium
+from playwright.async_api import Browser
+
+from probes.checkout.record import Recorder
+from probes.checkout.vitals import Reading, Vitals, parsed
+
+browsing = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make servers` installs it")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shop() -> AsyncIterator[BadShop]:
+    async with bad_shop() as shop:
+        yield shop
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+async def reading(browser: Browser, url: str) -> Reading | None:
+    context, vitals = await browser.new_context(), Vitals()
+    await context.add_init_script(vitals.script)
+    page = await context.new_page()
+    await page.goto(url)
+    told = await vitals.read(page, 2)
+    await context.close()
+    return told
+
+
+@browsing
+async def test_vitals_belong_to_the_document_and_to_the_step_that_loaded_it(browser: Browser, shop: BadShop) -> None:
+    context, recorder = await browser.new_context(), Recorder(SHOP)
+    await recorder.attach(context)
+    page = await context.new_page()
+    recorder.step("open")
+    await page.goto(shop.url("/vitals"))
+    await recorder.settle(page)
+    assert "inp/open" not in recorder.values()
+    recorder.step("work")
+    await page.click("#b")
+    await asyncio.sleep(0.3)
+    await recorder.settle(page)
+    recorder.step("home")
+    await page.goto(shop.url("/"))
+    await recorder.settle(page)
+    await recorder.close()
+    await context.close()
+    values, facts = recorder.values(), recorder.facts()
+    assert values.keys() == {"ttfb/open", "fcp/open", "lcp/open", "inp/open", "ttfb/home", "fcp/home", "lcp/home"}
+    assert 0 < values["ttfb/open"] < values["fcp/open"] <= values["lcp/open"] < 5
+    assert 0.1 < values["inp/open"] < 2
+    assert facts["inp"] == values["inp/open"]
+    assert facts["lcp"] == max(values["lcp/open"], values["lcp/home"])
+    assert 0.01 < facts["cls"] < 2
+    assert recorder.counts()["bytes"] > 1000
+
+
+@browsing
+async def test_a_page_that_replaces_what_javascript_has_is_read_all_the_same(browser: Browser, shop: BadShop) -> None:
+    told = await reading(browser, shop.url("/overridden"))
+    assert told is not None
+    assert (told.title, told.headings, len(told.scripts)) == ("A shop", ("Blue shirt",), 1)
+    assert told.scripts[0][1].startswith("JSON.stringify = ()")
+
+
+@browsing
+async def test_a_page_that_lies_is_not_believed(browser: Browser, shop: BadShop) -> None:
+    told = await reading(browser, shop.url("/lies"))
+    assert told is not None
+    assert (told.ttfb, told.fcp, told.lcp, told.title) == (0, 0, 0, "A shop")
+
+
+@browsing
+@pytest.mark.parametrize("path", ["/no-map", "/huge"])
+async def test_what_is_read_is_bounded(browser: Browser, shop: BadShop, path: str) -> None:
+    told = await reading(browser, shop.url(path))
+    assert told is None or len(repr(told)) < 5000
+
+
+@browsing
+async def test_each_run_has_a_name_of_its_own() -> None:
+    assert Vitals().script != Vitals().script
+
+
+GOOD = {"document": "1-2", "ttfb": 120.5, "fcp": 300, "lcp": 900, "inp": 0, "cls": 0.1, "sent": 1000, "bytes": 500, "title": "A shop",
+        "headings": {"0": "One"}, "alerts": {}, "printed": {}, "robots": {"0": "NoIndex, follow"}, "scripts": {"0": "1.255 go()"}}
+
+
+async def test_what_a_document_tells() -> None:
+    told = parsed(json.dumps(GOOD))
+    assert told == Reading("1-2", 0.1205, 0.3, 0.9, 0.0, 0.1, 1500, "A shop", ("One",), noindex=True, scripts=(("00000001000000ff"[:12], "go()"),))
+
+
+@pytest.mark.parametrize("told", [
+    None, 7, "", "null", "[]", "{", '"x"', "{}", '{"document": "<b>"}', '{"document": 7}', "[" * 100_000, "x" * 300_000])
+async def test_what_is_no_reading(told: object) -> None:
+    assert parsed(told) is None
+
+
+@pytest.mark.parametrize("value", [None, "7", True, -1, 1e99, float("nan"), float("inf"), [], {}])
+async def test_numbers_that_cannot_be(value: object) -> None:
+    told = parsed(json.dumps(GOOD | dict.fromkeys(("ttfb", "fcp", "lcp", "inp", "cls", "sent", "bytes"), value)))
+    assert told is not None
+    assert (told.ttfb, told.fcp, told.lcp, told.inp, told.cls, told.bytes) == (0, 0, 0, 0, 0, 0)
+
+
+async def test_lists_that_cannot_be() -> None:
+    wrong = {"headings": ["x"], "alerts": "x", "printed": {"0": 7}, "robots": {"0": {}}, "scripts": {str(n): "x" for n in range(1000)}, "title": []}
+    told = parsed(json.dumps(GOOD | wrong))
+    assert told is not None
+    assert (told.headings, told.alerts, told.printed, told.noindex, told.scripts, told.title) == ((), (), ("",), False, (), "")

@@ -1,0 +1,375 @@
+"""A flow from end to end: the probe, the worker, a real browser, a real shop."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from monitor.config import probe_model
+from monitor.demo.shop import build_app
+from probes.artifacts import Artifacts, mentioned
+from probes.checkout.limits import Guard, OneRun
+from probes.checkout.link import Link
+from probes.checkout.probe import Profiles, probe
+from probes.checkout.settings import BrowserSettings
+from probes.clients import Clients
+from probes.sample import Outcome, Sample
+
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+ROOT = Path(__file__).parents[2]
+CARD = "4242 4242 4242 4242"
+SECRET = "hunter2-hunter2"
+
+pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make servers` installs it"), pytest.mark.asyncio(loop_scope="module")]
+
+
+@dataclass
+class Till:
+    """The bundled shop, what it was asked, and a browser to buy there with."""
+
+    url: str
+    folder: Path
+    clients: Clients
+    app: web.Application
+    asked: list[web.Request] = field(default_factory=list)
+    checkpoint: bytes | None = None
+
+    async def buy(self, source: str | None = None, **keys: Any) -> Sample:
+        """One run of a probe with these keys; `source` in place of flows/checkout.py."""
+        flow: dict[str, Any] = {"flow": str(ROOT / "flows" / "checkout.py")}
+        if source is not None:
+            path = self.folder / "flow.py"
+            path.write_text("from playwright.async_api import expect\n\n\n" + source, encoding="utf-8")
+            flow = {"flow": str(path)}
+        if "step" in keys:
+            flow = {}
+        raw = {"name": "checkout", "kind": "checkout", "url": self.url, "timeout": "20s", "step_timeout": "5s", "secrets": {"card": CARD}}
+        raw |= flow | keys
+        settings = probe_model("checkout").model_validate(raw, context={"base": self.folder})
+        self.asked.clear()
+        sample = await probe(settings, self.clients, self.checkpoint)  # type: ignore[arg-type]
+        self.checkpoint = sample.checkpoint
+        return sample
+
+    def evidence(self, sample: Sample) -> dict[str, bytes]:
+        """What a run left, by its kind."""
+        return {kind: (self.folder / "artifacts" / name).read_bytes() for kind, name in mentioned(sample.evidence)}
+
+    @property
+    def orders(self) -> list[Any]:
+        """All that were placed."""
+        from monitor.demo.pages import SHOP
+        return list(self.app[SHOP].orders._orders.values())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def till(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Till]:
+    folder = tmp_path_factory.mktemp("till")
+    (folder / "shop").mkdir()
+    (folder / "shop" / "release").write_text("1.1\n")
+    app = build_app(folder / "shop", 0.0)
+    app.router.add_get("/hang", hang)
+    app.router.add_get("/sorry", sorry)
+    clients = Clients()
+    clients.provide(Link, Link(BrowserSettings(no_sandbox=os.geteuid() == 0)))
+    clients.provide(Artifacts, Artifacts(folder / "artifacts", 100_000_000))
+    clients.provide(Guard, OneRun())  # type: ignore[type-abstract]
+    clients.provide(Profiles, Profiles(folder / "profiles"))
+    stage = Till("", folder, clients, app)
+
+    @web.middleware
+    async def note(request: web.Request, handler: Any) -> web.StreamResponse:
+        stage.asked.append(request)
+        answer: web.StreamResponse = await handler(request)
+        return answer
+    app.middlewares.insert(0, note)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    stage.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with clients:
+        yield stage
+    await runner.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def forgetful(till: Till) -> None:
+    till.checkpoint = None
+
+
+async def hang(_request: web.Request) -> web.Response:
+    return web.Response(text="<h1>Busy</h1><script>while (true) {}</script>", content_type="text/html")
+
+
+async def sorry(_request: web.Request) -> web.Response:
+    return web.Response(text="<title>Shop</title><h1>Something went wrong</h1>", content_type="text/html")
+
+
+def declared() -> list[Mapping[str, Any]]:
+    import tomllib
+    return list(tomllib.loads((ROOT / "flows" / "checkout.toml").read_text(encoding="utf-8"))["probe"][0]["step"])
+
+
+STEPS = ["home", "category", "product", "basket", "checkout"]
+BOTH = pytest.mark.parametrize("form", ["python", "declared"])
+
+
+@BOTH
+async def test_a_guest_walks_as_far_as_payment(till: Till, form: str) -> None:
+    sample = await till.buy(**({"step": declared()} if form == "declared" else {}))
+    assert (sample.outcome, sample.reason, sample.evidence) == (Outcome.OK, "", "")
+    assert [step.name for step in sample.steps] == STEPS
+    assert sample.seconds == pytest.approx(sum(step.seconds for step in sample.steps))
+    assert {name for name in sample.values if name.startswith("lcp/")} == {f"lcp/{name}" for name in STEPS}
+    assert {name for name in sample.counts if name.startswith("signature/")} == set()
+    assert not any(request.path == "/checkout/payment" for request in till.asked)
+    assert not till.orders
+
+
+@BOTH
+async def test_a_guest_pays_once_and_the_order_is_taken_back(till: Till, form: str) -> None:
+    cleanup = {"url": f"{till.url}/order/{{order}}/cancel"}
+    sample = await till.buy(stop_before="", cleanup=cleanup, **({"step": declared()} if form == "declared" else {}))
+    assert (sample.outcome, sample.evidence) == (Outcome.OK, "")
+    assert [step.name for step in sample.steps] == [*STEPS, "payment"]
+    assert [request.path for request in till.asked].count("/checkout/payment") == 1
+    assert till.orders[-1].cancelled
+    assert sample.facts["orders_open"] == 0
+
+
+async def test_an_order_that_could_not_be_taken_back_is_tried_again(till: Till) -> None:
+    first = await till.buy(stop_before="", cleanup={"url": f"{till.url}/nowhere/{{order}}"})
+    number = till.orders[-1].id
+    assert number in first.evidence
+    assert first.facts["orders_open"] == 1
+    second = await till.buy(cleanup={"url": f"{till.url}/order/{{order}}/cancel"})
+    assert second.evidence == ""
+    assert till.orders[-1].cancelled
+
+
+async def test_a_flow_takes_back_what_it_ordered_by_itself(till: Till) -> None:
+    source = (ROOT / "flows" / "checkout.py").read_text(encoding="utf-8").partition("from playwright.async_api import expect")[2]
+    sample = await till.buy("import re\n" + source + """
+
+async def cleanup(flow, order):
+    await flow.page.goto(f"/order/{order}")
+    await flow.page.get_by_role("button", name="Cancel this order").click()
+    await expect(flow.page.get_by_text("is cancelled")).to_be_visible()
+""", stop_before="")
+    assert (sample.outcome, sample.evidence) == (Outcome.OK, "")
+    assert till.orders[-1].cancelled
+
+
+async def test_the_shop_can_tell_who_it_is(till: Till) -> None:
+    await till.buy()
+    first = next(request for request in till.asked if request.path == "/")
+    assert re.fullmatch(r"checkout [0-9a-f]{8}", first.headers["X-Tillwatch"])
+    assert first.cookies["tillwatch"] == first.headers["X-Tillwatch"].split()[1]
+    assert "Headless" not in first.headers["User-Agent"]
+
+
+async def test_each_device_has_its_own_window(till: Till) -> None:
+    sample = await till.buy(devices=["iPhone 15"])
+    assert (sample.outcome, sample.device) == (Outcome.OK, "iPhone 15")
+    assert "iPhone" in till.asked[0].headers["User-Agent"]
+
+
+async def test_what_did_not_come_out_is_told_with_its_evidence(till: Till) -> None:
+    """And nothing that was typed is in any of it."""
+    sample = await till.buy("""
+async def checkout(flow):
+    async with flow.step("search"):
+        await flow.page.goto("/search?q=tea")
+        await flow.page.get_by_label("Search").fill(flow.secret("code"))
+    async with flow.step("basket"):
+        await flow.page.get_by_role("button", name="Put it in").click(timeout=700)
+    async with flow.step("payment"):
+        pass
+""", secrets={"code": SECRET})
+    assert (sample.outcome, sample.reason) == (Outcome.FAILED, "step")
+    assert sample.evidence.startswith('step "basket": Locator.click: Timeout 700ms exceeded. (waited for get_by_role("button", name="Put it in"))')
+    assert [(step.name, step.reason) for step in sample.steps] == [("search", ""), ("basket", "step")]
+    left = till.evidence(sample)
+    assert left.keys() == {"screenshot", "page", "details"}
+    assert left["screenshot"].startswith(b"\x89PNG")
+    assert json.loads(left["details"])["step"] == "basket"
+    assert not any(SECRET.encode() in data for data in left.values())
+    assert SECRET not in repr(sample)
+
+
+async def test_an_error_page_ends_the_flow_at_once(till: Till) -> None:
+    """Not when a button of the page that never comes has been waited for."""
+    sample = await till.buy("""
+async def checkout(flow):
+    async with flow.step("product"):
+        await flow.page.goto("/product/nothing-of-the-kind")
+        await flow.page.get_by_role("button", name="Add to basket").click()
+    async with flow.step("payment"):
+        pass
+""")
+    assert (sample.outcome, sample.reason) == (Outcome.FAILED, "status")
+    assert "answered 404" in sample.evidence
+    assert sample.seconds < 3
+
+
+async def test_a_page_that_apologises_is_named(till: Till) -> None:
+    source = """
+async def checkout(flow):
+    async with flow.step("home"):
+        await flow.page.goto("/sorry")
+        %s
+    async with flow.step("payment"):
+        pass
+"""
+    waited = await till.buy(source % 'await flow.page.get_by_role("button", name="Add").click(timeout=500)')
+    assert (waited.reason, "Something went wrong" in waited.evidence) == ("step", True), waited.evidence
+    walked = await till.buy(source % "pass")
+    assert (walked.outcome, walked.counts["soft_errors"]) == (Outcome.OK, 1)
+    assert [name for name in walked.counts if name.startswith("signature/error:")] == ["signature/error:page says something went wrong at /sorry"]
+    strict = await till.buy(source % "pass", fail_on=["soft_error"])
+    assert (strict.outcome, strict.reason) == (Outcome.FAILED, "finding")
+    assert "Something went wrong" in strict.evidence
+
+
+async def test_a_page_that_never_ends_is_the_shops_fault(till: Till) -> None:
+    sample = await till.buy("""
+async def checkout(flow):
+    async with flow.step("hang"):
+        await flow.page.goto("/hang", wait_until="commit")
+        await flow.page.evaluate("1 + 1")
+    async with flow.step("payment"):
+        pass
+""", timeout="2s", step_timeout="2s")
+    assert (sample.outcome, sample.reason) == (Outcome.FAILED, "timeout"), sample.evidence
+    assert re.match(r'step "hang": the flow was not over after (?:1\.9\d?|2) s', sample.evidence), sample.evidence
+    assert (await till.buy()).outcome is Outcome.OK
+
+
+LINES = "async def checkout(flow):\n    async with flow.step('a'):\n        %s\n    async with flow.step('payment'):\n        pass\n"
+
+
+@pytest.mark.parametrize(("source", "keys", "reason", "words"), [
+    (LINES % "missing()", {}, "flow", "flow.py:6: NameError"),
+    ("async def checkout(flow:\n", {}, "flow", "flow.py:4"),
+    ("def checkout(flow):\n    flow.step('payment')\n", {}, "flow", "no `async def checkout(flow)`"),
+    (LINES % "flow.secret('pin')", {}, "flow", 'no secret "pin"'),
+    ("async def checkout(flow):\n    async with flow.step('pay'):\n        pass\n", {}, "refused", "so it would not stop there"),
+    ("async def checkout(flow):\n    for name in ('a', 'payment'):\n        async with flow.step(name):\n            pass\n", {},
+     "refused", "not written out"),
+    (LINES % "'4532 0151 1283 0366'", {}, "refused", "no known test card"),
+    (None, {"secrets": {"card": {"file": "card"}}}, "refused", "no known test card"),
+    (None, {"secrets": {"card": {"env": "NO_SUCH_CARD"}}}, "settings", "NO_SUCH_CARD"),
+    (None, {"flow": "nowhere.py"}, "flow", "No such file"),
+])
+async def test_what_is_our_fault_or_refused_is_never_the_shops(till: Till, source: str | None, keys: dict[str, Any], reason: str, words: str) -> None:
+    (till.folder / "card").write_text("4532015112830366")
+    sample = await till.buy(source, **keys)
+    assert (sample.outcome, sample.reason) == (Outcome.BROKEN, reason), sample.evidence
+    assert words in sample.evidence
+    assert "4532015112830366" not in sample.evidence
+    assert not till.asked or reason == "flow"
+
+
+async def test_a_second_order_in_one_run_is_refused_before_the_click(till: Till) -> None:
+    placed = len(till.orders)
+    sample = await till.buy("""
+async def checkout(flow):
+    page = flow.page
+    for number in (1, 2):
+        async with flow.step(f"order {number}"):
+            await page.goto("/checkout?product=sencha")
+            await page.get_by_label("Name on card").fill(flow.vars["name"])
+            await page.get_by_label("E-mail").fill(flow.vars["email"])
+            await page.get_by_label("Card number").fill(flow.secret("card"))
+            await flow.submit(page.get_by_role("button", name="Pay now"))
+            await expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
+            flow.order(await page.locator("#order").inner_text())
+""", stop_before="")
+    assert (sample.outcome, sample.reason) == (Outcome.BROKEN, "refused")
+    assert "a second time" in sample.evidence
+    assert len(till.orders) == placed + 1
+    assert till.orders[-1].id in sample.evidence             # nobody cancels it, so somebody has to hear of it
+
+
+async def test_a_flow_that_is_to_stop_cannot_submit(till: Till) -> None:
+    sample = await till.buy("""
+async def checkout(flow):
+    async with flow.step("sneak"):
+        await flow.page.goto("/checkout?product=sencha")
+        await flow.submit(flow.page.get_by_role("button", name="Pay now"))
+    async with flow.step("payment"):
+        pass
+""")
+    assert (sample.outcome, sample.reason) == (Outcome.BROKEN, "refused")
+    assert not any(request.path == "/checkout/payment" for request in till.asked)
+
+
+async def test_a_guard_that_cannot_record_lets_nobody_pay(till: Till) -> None:
+    class Full(OneRun):
+        async def take(self, target: Any, run: str, cycle: float) -> str:
+            return "the store cannot write"
+    till.clients.provide(Guard, Full())  # type: ignore[type-abstract]
+    try:
+        sample = await till.buy(stop_before="")
+    finally:
+        till.clients.provide(Guard, OneRun())  # type: ignore[type-abstract]
+    assert (sample.outcome, sample.reason, "the store cannot write" in sample.evidence) == (Outcome.BROKEN, "refused", True)
+    assert not any(request.path == "/checkout/payment" for request in till.asked)
+
+
+async def test_the_daily_limit_holds_across_runs(till: Till) -> None:
+    outcomes = [(await till.buy("async def checkout(flow):\n    async with flow.step('a'):\n        pass\n", stop_before="", max_runs_per_day=2,
+                                interval="24h")).reason for _ in range(3)]
+    assert outcomes == ["", "", "capped"]
+
+
+async def test_other_hosts_cannot_be_reached_and_are_noted(till: Till) -> None:
+    sample = await till.buy("""
+async def checkout(flow):
+    async with flow.step("home"):
+        await flow.page.goto("/sorry")
+        await flow.page.evaluate("fetch('http://ads.example/pixel').catch(() => 1)")
+    async with flow.step("payment"):
+        pass
+""")
+    assert sample.outcome is Outcome.OK
+    assert sample.counts["signature/third party ads.example"] == 1
+    assert sample.counts["third_party_hosts"] == 1
+    assert sample.counts["failed_requests"] == 0
+
+
+async def test_a_returning_customer_brings_what_was_kept_before(till: Till) -> None:
+    source = """
+async def checkout(flow):
+    async with flow.step("home"):
+        await flow.page.goto("/")
+        seen = await flow.page.evaluate("localStorage.seen || ''")
+        await flow.page.evaluate("localStorage.seen = (localStorage.seen || '') + 'x'")
+        flow.vars["cookies"] = str(len(await flow.page.context.cookies()))
+        assert seen == %r, f"kept {seen!r}"
+    async with flow.step("payment"):
+        pass
+"""
+    keys = {"profile": "returning", "name": "returning"}
+    first, second, third = await till.buy(source % "", **keys), await till.buy(source % "x", **keys), await till.buy(source % "x", **keys)
+    assert [(sample.outcome, sample.overloaded) for sample in (first, second, third)] == [
+        (Outcome.OK, True), (Outcome.OK, False), (Outcome.OK, False)], (first.evidence, second.evidence, third.evidence)
+    assert (await till.buy(source % "", name="returning")).outcome is Outcome.OK         # and the clean one stays clean
+
+
+async def test_a_run_that_is_cancelled_leaves_the_browser_usable(till: Till) -> None:
+    running = asyncio.create_task(till.buy())
+    await asyncio.sleep(0.4)
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert (await till.buy()).outcome is Outcome.OK
