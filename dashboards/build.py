@@ -16,6 +16,9 @@ RUNS = "tillwatch_probe_runs_total"
 GOOD = (f'sum by (probe, device, cohort) (increase({RUNS}{{{PICKED},outcome="ok"}}[$__rate_interval])) '
         f'/ sum by (probe, device, cohort) (increase({RUNS}{{{PICKED},outcome=~"ok|failed"}}[$__rate_interval]))')
 TARGET = "{{probe}} {{device}} {{cohort}}"       # the legend of a target
+WALKED = PICKED + ',device=~"$device"'
+STEP = "tillwatch_step_duration_seconds"
+WALKER = "{{probe}} {{device}}"
 GREEN, YELLOW, RED, BLUE, GREY = "green", "yellow", "red", "blue", "text"
 Json = dict[str, Any]
 
@@ -57,19 +60,25 @@ def row(title: str) -> Json:
     return {"type": "row", "title": title, "collapsed": False, "panels": [], "gridPos": {"w": 24, "h": 1}}
 
 
-def variable(name: str, query: str, *, several: bool = False) -> Json:
+def variable(name: str, query: str, *, several: bool = False, unnamed: bool = False) -> Json:
+    """`unnamed`: "All" takes in what has no such label."""
     everything = {"text": "All", "value": "$__all"}
     return {"type": "query", "name": name, "label": name.capitalize(), "datasource": SOURCE, "query": {"query": query, "refId": name},
-            "definition": query, "refresh": 2, "sort": 1, "multi": several, "includeAll": several,
+            "definition": query, "refresh": 2, "sort": 1, "multi": several, "includeAll": several, **({"allValue": ".*"} if unnamed else {}),
             "current": {"text": [everything["text"]], "value": [everything["value"]]} if several else {}}
 
 
-def dashboard(uid: str, title: str, about: str, panels: list[Json], *, probes: bool, span: str = "now-6h", refresh: str = "30s") -> Json:
+PROBES = (variable("probe", 'label_values(tillwatch_probe_runs_total{shop="$shop"}, probe)', several=True),)
+FLOWS = (variable("probe", 'label_values(tillwatch_step_duration_seconds_count{shop="$shop"}, probe)', several=True),
+         variable("device", 'label_values(tillwatch_step_duration_seconds_count{shop="$shop"}, device)', several=True, unnamed=True))
+
+
+def dashboard(
+    uid: str, title: str, about: str, panels: list[Json], *, picks: tuple[Json, ...] = (), span: str = "now-6h", refresh: str = "30s",
+) -> Json:
     """A whole dashboard; its panels are laid out from left to right, row by row."""
     variables = [{"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "current": {}},
-                 variable("shop", "label_values(tillwatch_build_info, shop)")]
-    if probes:
-        variables.append(variable("probe", 'label_values(tillwatch_probe_runs_total{shop="$shop"}, probe)', several=True))
+                 variable("shop", "label_values(tillwatch_build_info, shop)"), *picks]
     links = [{"type": "dashboards", "title": "Tillwatch", "tags": ["tillwatch"], "asDropdown": False, "includeVars": True, "keepTime": True}]
     updates = {"name": "Updates", "datasource": SOURCE, "enable": True, "iconColor": "blue", "expr": f"tillwatch_update_info{{{ONE}}}",
                "titleFormat": "update {{version}}", "textFormat": "phase {{phase}}", "step": "60s"}
@@ -215,11 +224,71 @@ SELF = [
     panel("timeseries", "Commits that failed", (f"increase(tillwatch_store_failures_total{{{ONE}}}[$__rate_interval])", "failed"), width=8),
 ]
 
+def vital(title: str, name: str, good: float, poor: float, about: str, **more: Any) -> Json:
+    """A web vital, with what web.dev calls good and poor."""
+    return panel("timeseries", title, (f"tillwatch_web_vital_{name}{{{WALKED}}}", WALKER), width=8, about=about,
+                 thresholds=steps((None, GREEN), (good, YELLOW), (poor, RED)), custom={"thresholdsStyle": {"mode": "dashed"}}, **more)
+
+
+def share_of(outcome: str) -> str:
+    """Of the runs of flows, those that ended so."""
+    runs = "sum by (probe, device) (increase(" + RUNS + "{%s}[$__rate_interval]))"
+    return runs % f'{WALKED},outcome="{outcome}"' + " / " + runs % f'{WALKED},outcome=~"ok|failed"'
+
+
+CHECKOUT = [
+    row("Now"),
+    stat("Flows that fail", f"count(probe_success{{{WALKED}}} == 0) or vector(0)", thresholds=steps((None, GREEN), (1, RED)),
+         about="Newest measured run of each flow and device. One failed run is not yet an outage."),
+    stat("Cannot be walked", f"sum(tillwatch_probe_broken{{{WALKED}}})", thresholds=steps((None, GREEN), (1, YELLOW)),
+         about="The browser, the flow's own file, or this machine: it says nothing about the shop. tillwatch doctor looks for the cause."),
+    stat("A whole flow takes", f"max(probe_duration_seconds{{{WALKED}}})", unit="s", about="The slowest of the newest runs: the sum of its steps."),
+    stat("Runs, 24 h", f"sum(increase({RUNS}{{{WALKED}}}[1d]))", thresholds=steps((None, GREY)), field={"decimals": 0}),
+    *(stat(f"{outcome.capitalize()}, 24 h", f'sum(increase({RUNS}{{{WALKED},outcome="{outcome}"}}[1d]))', field={"decimals": 0},
+           thresholds=steps((None, GREEN), (1, YELLOW))) for outcome in ("failed", "broken")),
+    panel("state-timeline", "When customers could buy", (f"probe_success{{{WALKED}}}", WALKER), width=24, height=6, mappings=names(UP),
+          about="Gaps: it could not be walked.", options={"showValue": "never", "mergeValues": True}),
+    row("Step by step"),
+    panel("timeseries", "Duration of a step, median", (quantile(0.5, STEP, "probe, device, step", WALKED), "{{step}} {{device}}"), unit="s",
+          about="Of steps that came out. A step ends with what it leads to, so that the shop's answer is in it."),
+    panel("timeseries", "Duration of a step, 95th percentile", (quantile(0.95, STEP, "probe, device, step", WALKED), "{{step}} {{device}}"),
+          unit="s"),
+    panel("timeseries", "Where the time goes", (
+        f"sum by (step) (rate({STEP}_sum{{{WALKED}}}[$__rate_interval])) / sum by (step) (rate({STEP}_count{{{WALKED}}}[$__rate_interval]))",
+        "{{step}}"),
+        unit="s", custom={"fillOpacity": 40, "stacking": {"mode": "normal"}}, about="Mean of each step."),
+    panel("bargauge", "How far they come", (f"sum by (step) (increase({STEP}_count{{{WALKED}}}[$__range]))", "{{step}}"), instant=True,
+          about="How often each step came out in the time that is shown. Where a bar is shorter than the one above it, customers were stopped there.",
+          options={"orientation": "horizontal", "displayMode": "basic", "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}}),
+    row("How well"),
+    panel("timeseries", "Share of good runs", (share_of("ok"), WALKER), unit="percentunit", field={"min": 0, "max": 1}, width=8,
+          about="Runs that could not be walked are left out."),
+    panel("timeseries", "Failed runs by reason", (f"sum by (reason) (increase(tillwatch_probe_failures_total{{{WALKED}}}[$__rate_interval]))",
+                                                  "{{reason}}"), width=8,
+          custom={"drawStyle": "bars", "fillOpacity": 60, "stacking": {"mode": "normal"}}, about="Zero until a run has failed for that reason."),
+    panel("timeseries", "Broken runs", (f'sum by (probe, device) (increase({RUNS}{{{WALKED},outcome="broken"}}[$__rate_interval]))', WALKER), width=8,
+          custom={"drawStyle": "bars", "fillOpacity": 60, "stacking": {"mode": "normal"}}),
+    panel("timeseries", "Evidence against the update", (f"tillwatch_signal_evidence_log10{{{WALKED}}}", f"{WALKER} {{{{signal}}}}"), width=24,
+          about=f"{EVIDENCE} Steps, vitals, and what the browser saw beside them; new findings are those that no run before the update had.",
+          thresholds=steps((None, GREEN), (2, RED)), custom={"thresholdsStyle": {"mode": "dashed"}}),
+    row("What customers feel"),
+    vital("Largest contentful paint", "lcp_seconds", 2.5, 4.0, "When the largest part was there; of the run's slowest document.", unit="s"),
+    vital("Interaction to next paint", "inp_seconds", 0.2, 0.5, "How soon a click was seen to have been heard.", unit="s"),
+    vital("Cumulative layout shift", "cls", 0.1, 0.25, "How much the page jumped while it was read."),
+    vital("First contentful paint", "fcp_seconds", 1.8, 3.0, "When anything was there.", unit="s"),
+    vital("Time to the first byte", "ttfb_seconds", 0.8, 1.8, "How long the shop took before it began to answer.", unit="s"),
+    panel("timeseries", "Late starts, 99th percentile", (
+        quantile(0.99, "tillwatch_scheduler_lag_seconds", "kind", f'{ONE},kind="browser"'), "late"), unit="s", width=8,
+          about="One flow is walked at a time: with many, or slow ones, each waits for the others."),
+]
+
 DASHBOARDS = {
-    "shop.json": dashboard("tillwatch-shop", "Tillwatch: shop", "How the shop does, as its probes see it.", SHOP, probes=True),
-    "update.json": dashboard("tillwatch-update", "Tillwatch: update", "What the newest update did to the shop.", UPDATE, probes=True, span="now-3h",
+    "checkout.json": dashboard("tillwatch-checkout", "Tillwatch: checkout", "Whether customers can buy, step by step, as a real browser sees it.",
+                               CHECKOUT, picks=FLOWS),
+    "shop.json": dashboard("tillwatch-shop", "Tillwatch: shop", "How the shop does, as its probes see it.", SHOP, picks=PROBES),
+    "update.json": dashboard("tillwatch-update", "Tillwatch: update", "What the newest update did to the shop.", UPDATE, picks=PROBES, span="now-3h",
                              refresh="10s"),
-    "tillwatch.json": dashboard("tillwatch-self", "Tillwatch itself", "Whether the watcher is well.", SELF, probes=False, span="now-24h"),
+    "tillwatch.json": dashboard("tillwatch-self", "Tillwatch itself", "Whether the watcher is well.", SELF, span="now-24h"),
 }
 
 

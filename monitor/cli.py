@@ -12,6 +12,7 @@ from monitor import client as api
 from monitor import operate
 from monitor.client import CommandError
 from monitor.command import Context, as_json, pass_context, problems, show
+from monitor.flows.verbs import flow
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -80,9 +81,16 @@ def check_config(context: Context, schema: bool, as_json: bool) -> None:
 
 @main_group.command()
 @click.argument("name")
+@click.option("--device", default="", metavar="DEVICE", help="checkout: one of the probe's devices [default: the first].")
+@click.option("--headed", is_flag=True, help="checkout: show the browser.")
+@click.option("--slow-mo", type=click.FloatRange(0, 60_000), default=0.0, metavar="MS", help="checkout: so many milliseconds between what it does.")
+@click.option("--trace", is_flag=True, help="checkout: keep Playwright's trace of the run.")
+@click.option("--evidence", type=click.Path(file_okay=False, path_type=Path), help="checkout: where screenshots are put [default: a new folder].")
 @as_json
 @pass_context
-def probe(context: Context, name: str, as_json: bool) -> None:
+def probe(
+    context: Context, name: str, device: str, headed: bool, slow_mo: float, trace: bool, evidence: Path | None, as_json: bool,
+) -> None:
     """Run the probe NAME once, without a daemon, and print all it measured.
 
     Exit code 0 when it is ok, 1 failed, 4 broken (we could not measure), 2 when there is no such probe.
@@ -92,9 +100,38 @@ def probe(context: Context, name: str, as_json: bool) -> None:
     found = next((p for p in config.probe if p.name == name), None)
     if found is None:
         raise CommandError(api.USAGE, f"there is no probe {name!r}; there are: {', '.join(p.name for p in config.probe)}")
-    sample = asyncio.run(once.run(found))
+    if found.kind == "checkout":
+        from monitor import by_hand
+        from probes.checkout.probe import Manner
+        if device and device not in found.devices:
+            raise CommandError(api.USAGE, f"{name} has no device {device!r}; it has: {', '.join(found.devices) or 'none'}")
+        manner = Manner(headed, slow_mo / 1000, trace)
+        sample = asyncio.run(by_hand.run(config, found, device=device, manner=manner, evidence=evidence))
+    else:
+        sample = asyncio.run(once.run(found))
     show(once.as_dict(sample)) if as_json else click.echo(once.as_text(sample))
     sys.exit({"ok": 0, "failed": api.BAD, "broken": api.INCONCLUSIVE}[sample.outcome.value])
+
+
+@main_group.command()
+@click.option("--listen", "socket", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="SOCKET", help="Unix socket to serve at.")
+@pass_context
+def browser(context: Context, socket: Path) -> None:
+    """Serve the browser for checkout probes, apart from the daemon, whose [browser] socket names SOCKET.
+
+    It reads no configuration unless -c names one: which browser and whether it has its sandbox is told by the daemon with each run.
+    SIGTERM or SIGINT stops it in order.
+    """
+    from monitor import browser_unit
+    from probes.checkout.settings import BrowserSettings
+    settings = context.config().browser if context.named else BrowserSettings()
+    try:
+        sys.exit(browser_unit.run(socket, settings))
+    except OSError as error:
+        raise CommandError(api.USAGE, f"cannot serve at {socket}: {error.strerror or error}") from None
+
+
+main_group.add_command(flow)
 
 
 @main_group.group()

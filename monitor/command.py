@@ -30,6 +30,11 @@ class Context:
                 return Path(candidate)
         raise CommandError(api.USAGE, f"there is no configuration: looked for {' and '.join(CONFIGS)}; name one with -c FILE")
 
+    @property
+    def named(self) -> bool:
+        """Whether a configuration was named, rather than found."""
+        return bool(self._config or os.environ.get("TILLWATCH_CONFIG"))
+
     def config(self) -> Any:
         from monitor.config import ConfigError, load
         try:

@@ -13,6 +13,7 @@ from monitor.incidents import Incident
 from monitor.signal_words import change, evidence, ruling_word, sides
 from monitor.store import records, signatures
 from monitor.updates import Update
+from probes import artifacts
 
 if TYPE_CHECKING:
     import jinja2
@@ -52,14 +53,14 @@ def gather(connection: sqlite3.Connection, update: Update, until: float | None) 
         baselines=records.baselines(connection, update.id), news=signatures.told_of(connection, update, until))
 
 
-def html(facts: Facts, shop: str, now: float) -> str:
-    """One file that needs nothing else."""
-    return _environment().get_template("report.html").render(_view(facts, shop, now))
+def html(facts: Facts, shop: str, now: float, base: str = "") -> str:
+    """One file that needs nothing else. `base` is the address of the operator pages, which show the evidence that was kept."""
+    return _environment().get_template("report.html").render(_view(facts, shop, now), base=base)
 
 
-def markdown(facts: Facts, shop: str, now: float) -> str:
+def markdown(facts: Facts, shop: str, now: float, base: str = "") -> str:
     """The same for a wiki or a ticket."""
-    return _environment().get_template("report.md").render(_view(facts, shop, now))
+    return _environment().get_template("report.md").render(_view(facts, shop, now), base=base)
 
 
 def _view(facts: Facts, shop: str, now: float) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def _environment() -> "jinja2.Environment":
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("monitor"), autoescape=jinja2.select_autoescape(("html",)), trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined)
-    environment.filters |= {"moment": _moment, "span": span, "plain": _plain}
+    environment.filters |= {"moment": _moment, "span": span, "plain": _plain, "linked": _linked, "plain_linked": _plain_linked}
     return environment
 
 
@@ -116,3 +117,17 @@ def _moment(at: float | None) -> str:
 def _plain(text: object) -> str:
     """Text from outside for Markdown: nothing in it can become markup or a second table cell."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~@&-])", r"\\\1", " ".join(str(text).split()))
+
+
+def _linked(text: str, base: str) -> Any:
+    """Escaped, with links to what it names of kept evidence. A name has nothing in it that escaping would change."""
+    import markupsafe
+    escaped = str(markupsafe.escape(text))
+    return markupsafe.Markup(artifacts.linked(  # noqa: S704 - escaped just before
+        escaped, lambda what, name: f'<a href="{markupsafe.escape(base)}/artifacts/{name}" rel="noreferrer">{what}</a>'))
+
+
+def _plain_linked(text: str, base: str) -> str:
+    """The same in Markdown."""
+    kept = artifacts.mentioned(text) if base else []
+    return " ".join((_plain(artifacts.without(text) if kept else text), *(f"[{what}](<{base}/artifacts/{name}>)" for what, name in kept)))

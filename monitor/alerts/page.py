@@ -78,6 +78,7 @@ class Page:
     members: tuple[Mapping[str, Any], ...] = ()
     works: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
+    artifacts: tuple[tuple[str, str], ...] = ()  # of the newest evidence that was kept: what it is, and its name
     first: str = ""
     cost: str = ""
     told: tuple[str, ...] = ()
@@ -87,6 +88,12 @@ class Page:
     link: str = ""
     merged: bool = False  # it goes on as part of another incident
     install: str = ""  # the installation it comes from
+    base: str = ""  # the address of the operator pages
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """Where the evidence that was kept can be looked at: {"screenshot": address}."""
+        return {what: _link(self.base, "artifacts", name) for what, name in self.artifacts if self.base}
 
     @property
     def drill(self) -> bool:
@@ -131,6 +138,7 @@ class Page:
             "members": list(self.members),
             "works": list(self.works),
             "evidence": list(self.evidence),
+            "artifacts": self.kept,
             "do_first": {"action": self.first, "cost": self.cost} if self.first else {},
             "told": list(self.told),
             "acknowledged_by": self.acked_by,
@@ -160,6 +168,7 @@ class Page:
             ("Likely culprit", self.culprit),
             ("Still works", ", ".join(self.works)),
             ("Newest evidence", "".join(f"\n  {line}" for line in self.evidence)),
+            *((what.capitalize(), address) for what, address in self.kept.items()),
             ("Do first", self.first),
             ("What that costs", self.cost),
             ("Acknowledged by", self.acked_by),
@@ -192,6 +201,7 @@ def compose(incident: Incident, facts: Facts, delivery: Delivery, now: float) ->
         members=_members(incident),
         works=words.still_works(facts.works, incident) if firing else (),
         evidence=words.evidence(incident) if firing else (),
+        artifacts=words.artifacts(incident) if firing else (),
         first=first,
         cost=cost,
         told=delivery.told,
@@ -201,6 +211,7 @@ def compose(incident: Incident, facts: Facts, delivery: Delivery, now: float) ->
         link=_details(incident, facts),
         merged=words.merged(incident),
         install=facts.install,
+        base=facts.base,
     )
 
 

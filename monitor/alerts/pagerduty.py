@@ -126,7 +126,8 @@ def _change(message: Message) -> Event:
 
 
 def _links(page: Page) -> list[dict[str, str]]:
-    links = ((page.link, "Details"), (page.update_link, "Update"), (page.runbook, "Runbook"))
+    kept = ((address, what.capitalize()) for what, address in page.kept.items())
+    links = ((page.link, "Details"), (page.update_link, "Update"), (page.runbook, "Runbook"), *kept)
     return [{"href": href, "text": text} for href, text in links if href.startswith(("https://", "http://"))]
 
 

@@ -8,10 +8,12 @@ from monitor.clock import clock_time, span
 from monitor.incidents import GONE, OURS, PART_OF, STORM, Incident, Member
 from monitor.parts import changed_part, level, plain, worst_first
 from monitor.updates import Changed, Status, Update
+from probes.artifacts import mentioned, without
 from probes.reasons import REASONS
 from probes.scrub import scrub
 
 MOST_EVIDENCE = 6
+MOST_ARTIFACTS = 5
 MOST_NAMES = 20
 SOON = 3600.0  # an outage this soon after an update started is told as "after", a later one as "may belong to"
 
@@ -117,11 +119,20 @@ def culprit(incident: Incident, update: Update | None) -> str:
 
 
 def evidence(incident: Incident) -> tuple[str, ...]:
-    """The newest things that were seen, guilty signals first; beside the worst of them what is new in the log, for that may be why."""
+    """The newest things that were seen, guilty signals first; beside the worst of them which errors are new, for that may be why."""
     signals = _signals(incident.ruling) if incident.kind == "regression" else []
-    newest = sorted((m for m in incident.members if m.recovered is None), key=lambda m: -m.since)
-    seen = [f"{_name(m)}: {line(m.evidence, 300, foreign=True) or REASONS.get(m.reason, m.reason)}" for m in newest]
+    seen = [f"{_name(m)}: {line(without(m.evidence), 300, foreign=True) or REASONS.get(m.reason, m.reason)}" for m in _newest(incident)]
     return tuple(line(text, 300) for text in (*signals, *seen)[:MOST_EVIDENCE])
+
+
+def artifacts(incident: Incident) -> tuple[tuple[str, str], ...]:
+    """What it is and what it is called, of the newest evidence that was kept: ("screenshot", "NAME.png")."""
+    return tuple(next(filter(None, (mentioned(m.evidence) for m in _newest(incident))), ())[:MOST_ARTIFACTS])
+
+
+def _newest(incident: Incident) -> list[Member]:
+    """What still fails, the newest first."""
+    return sorted((m for m in incident.members if m.recovered is None), key=lambda m: -m.since)
 
 
 def still_works(works: Sequence[str], incident: Incident) -> tuple[str, ...]:
@@ -286,7 +297,7 @@ def _news(ruling: Mapping[str, Any]) -> dict[str, float]:
 def _logged(news: Mapping[str, float]) -> Iterable[str]:
     """The first of them; how many more there are is told on the pages."""
     for name, events in list(news.items())[:1]:
-        yield f"new in the log since the update: {line(plain(name), 200, foreign=True)}, {events:.0f} time{'' if events == 1 else 's'}"
+        yield f"new since the update: {line(plain(name), 200, foreign=True)}, {events:.0f} time{'' if events == 1 else 's'}"
 
 
 def _lies_in(ruling: Mapping[str, Any], update: Update | None) -> str:

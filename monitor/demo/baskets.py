@@ -3,7 +3,7 @@
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monitor.demo.catalogue import PRODUCTS, Product
 
@@ -31,6 +31,7 @@ class Order:
     id: str
     lines: tuple[Line, ...]
     reference: str
+    cancelled: bool = False
 
     @property
     def cents(self) -> int:
@@ -76,6 +77,13 @@ class Orders:
         if len(self._orders) > ORDERS:
             self._orders.popitem(last=False)
         return order
+
+    def cancel(self, order_id: str) -> bool:
+        """Marks an order as cancelled; whether there is such a one."""
+        order = self._orders.get(order_id)
+        if order is not None:
+            self._orders[order_id] = replace(order, cancelled=True)
+        return order is not None
 
     def get(self, order_id: str) -> Order | None:
         """The order, unless it is too long ago."""

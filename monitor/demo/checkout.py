@@ -82,6 +82,15 @@ async def show_order(request: web.Request) -> web.Response:
     return page(request, "order.html", order=order)
 
 
+@routes.post("/order/{id}/cancel")
+async def cancel_order(request: web.Request) -> web.Response:
+    """Takes an order back, if it is there; a second time changes nothing."""
+    await query(BASKET_MS)
+    if not request.app[SHOP].orders.cancel(request.match_info["id"]):
+        raise web.HTTPNotFound
+    return web.json_response({"status": "cancelled"}) if wants_json(request) else see_other(f"/order/{request.match_info['id']}")
+
+
 def _confirmed(request: web.Request, order: Order) -> web.Response:
     address = f"/order/{order.id}"
     if not wants_json(request):

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from monitor.demo import browsing
 from monitor.demo.inbox import Inbox
 
 BASELINE_SECONDS = 50
@@ -90,6 +91,7 @@ kind = "error_log"
 paths = ["shop/*.log"]
 begin = "beginning"
 
+{checkout}
 [[receiver]]
 name = "phone"
 kind = "webhook"
@@ -119,16 +121,17 @@ class _Stage:
     console: Console
     leaving: ExitStack                # ends what was started
     daemon: subprocess.Popen[bytes] | None = None
+    browser: bool = False
 
-    def tillwatch(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def tillwatch(self, *words: str, config: str = "config.toml") -> subprocess.CompletedProcess[str]:
         """Run the command line as a user would."""
-        command = [sys.executable, "-m", "monitor", "-c", str(self.directory / "config.toml"), *words]
+        command = [sys.executable, "-m", "monitor", "-c", str(self.directory / config), *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)  # noqa: S603 - our own program
 
-    def expect(self, code: int, *words: str) -> str:
+    def expect(self, code: int, *words: str, config: str = "config.toml") -> str:
         """Run a command that must end with this exit code; what it printed."""
         self.console.print(f"  [dim]$ tillwatch {escape(' '.join(words))}[/dim]", highlight=False)
-        done = self.tillwatch(*words)
+        done = self.tillwatch(*words, config=config)
         if done.returncode != code:
             raise NotAsToldError(f"`tillwatch {' '.join(words)}` ended with {done.returncode}, not {code}: {(done.stderr or done.stdout).strip()}")
         return done.stdout
@@ -163,8 +166,11 @@ def play(directory: Path | None, port: int = 0) -> int:
 def _set_up(stack: ExitStack, console: Console, directory: Path, port: int) -> _Stage:
     shop = _free_port()
     inbox = stack.enter_context(Inbox.listening())
-    stage = _Stage(directory, shop, port or _free_port(), inbox, console, stack)
-    text = CONFIG.format(shop=shop, daemon=stage.daemon_port, inbox=inbox.port, secret=inbox.secret, observe=PASS_SECONDS)
+    stage = _Stage(directory, shop, port or _free_port(), inbox, console, stack, browser=not (missing := browsing.missing()))
+    if missing:
+        console.print(f"  [yellow]Without checkouts in a browser:[/yellow] {escape(missing)}", highlight=False)
+    text = CONFIG.format(shop=shop, daemon=stage.daemon_port, inbox=inbox.port, secret=inbox.secret, observe=PASS_SECONDS,
+                         checkout=browsing.write(directory, shop) if stage.browser else "")
     path = directory / "config.toml"
     path.touch(mode=0o600)
     path.write_text(text, encoding="utf-8")
@@ -178,11 +184,14 @@ def watch_the_shop(stage: _Stage) -> None:
     """A shop is watched"""
     stage.expect(0, "check-config")
     stage.expect(0, "probe", "pay")
+    if stage.browser:
+        stage.console.print(stage.expect(0, "probe", "as-far-as-payment", config=browsing.DECLARED), highlight=False, markup=False)
     command = [sys.executable, "-m", "monitor", "-c", str(stage.directory / "config.toml"), "run"]
     stage.daemon = stage.leaving.enter_context(_process(command, stage.directory / "daemon.log"))
     _until(lambda: _answers(stage.daemon_port), 20, "the daemon does not answer", stage.daemon)
     metrics = f"http://127.0.0.1:{stage.daemon_port}/metrics"
-    stage.console.print(f"  Five probes and one of the shop's logs, 2.5 runs a second each. Metrics: {metrics}", highlight=False)
+    browsed = ", and a guest who buys tea in a real browser every few seconds" if stage.browser else ""
+    stage.console.print(f"  Five probes and one of the shop's logs, 2.5 runs a second each{browsed}. Metrics: {metrics}", highlight=False)
     with _bar(stage.console, "learning what normal is", BASELINE_SECONDS) as advance:
         for _ in range(BASELINE_SECONDS):
             time.sleep(1)

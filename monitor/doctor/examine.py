@@ -16,7 +16,7 @@ from rich.table import Table
 from monitor import client as api
 from monitor.config import Config
 from monitor.config_words import counted
-from monitor.doctor import alarms, host, logs, network
+from monitor.doctor import alarms, browser, host, logs, network
 from monitor.doctor.finding import Finding, Result
 from monitor.doctor.network import Reach
 from probes.clients import Clients
@@ -28,7 +28,7 @@ HERE: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     host.limits, host.pace, alarms.credentials, alarms.alarms, alarms.programs,
 )
 THERE: tuple[Callable[[Config, Reach], AsyncIterator[Finding]], ...] = (
-    network.daemon, network.names, network.certificates, network.receivers, network.uplink, logs.logs,
+    network.daemon, network.names, network.certificates, network.receivers, network.uplink, logs.logs, browser.browser,
 )
 _COLOURS: dict[Result, str] = {"ok": "green", "warning": "yellow", "fault": "bold red"}
 

@@ -118,7 +118,8 @@ def _shared(signal: SignalFacts, row: SignalRuling) -> str:
 
 
 def _new(signal: SignalFacts, row: SignalRuling) -> str:
-    return f"Errors that nobody has seen before: *{signal.subject.name}* logged {row.after_text}"
+    verb = "logged" if signal.before.signal.family == "log" else "met"
+    return f"Errors that nobody has seen before: *{signal.subject.name}* {verb} {row.after_text}"
 
 
 def _silent(signal: SignalFacts, row: SignalRuling) -> str:

@@ -60,12 +60,12 @@ Reload = Callable[[], Awaitable[tuple[bool, dict[str, Any]]]]      # was it take
 
 
 class Api:
-    """The handlers. `status()` tells how the daemon is: {"healthy": bool, "ready": bool, ...}."""
+    """The handlers. `status()` tells how the daemon is: {"healthy": bool, "ready": bool, ...}; `base()` is the address of the operator pages."""
 
     def __init__(self, *, store: Store, exporter: Exporter, operations: Operations, guard: Guard, clock: Clock, status: Status,
-                 targets: Callable[[], list[dict[str, Any]]], shop: str, reload: Reload) -> None:
+                 targets: Callable[[], list[dict[str, Any]]], shop: str, reload: Reload, base: Callable[[], str] = lambda: "") -> None:
         self._store, self._exporter, self._operations, self._guard, self._clock = store, exporter, operations, guard, clock
-        self._status, self._targets, self._shop, self._reload = status, targets, shop, reload
+        self._status, self._targets, self._shop, self._reload, self._base = status, targets, shop, reload, base
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -184,11 +184,11 @@ class Api:
         update = await self._find(request.match_info["id"])
         until = self._until(update)
         facts = await self._store.read(lambda c: report.gather(c, update, until))
-        shop, now = self._shop, self._clock.now()
+        shop, now, base = self._shop, self._clock.now(), self._base()
         if request.query.get("format") == "md":
-            text = await asyncio.to_thread(report.markdown, facts, shop, now)
+            text = await asyncio.to_thread(report.markdown, facts, shop, now, base)
             return web.Response(text=text, content_type="text/markdown", charset="utf-8")
-        text = await asyncio.to_thread(report.html, facts, shop, now)
+        text = await asyncio.to_thread(report.html, facts, shop, now, base)
         return web.Response(text=text, content_type="text/html", charset="utf-8", headers={
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"})
 

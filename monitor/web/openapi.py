@@ -16,7 +16,7 @@ from monitor.web.operate import FeedbackRequest, SilenceRequest
 from monitor.web.problems import CONTENT_TYPE
 from monitor.web.settings import Scope
 
-JSON, HTML, MARKDOWN, TEXT = "application/json", "text/html", "text/markdown", "text/plain"
+JSON, HTML, MARKDOWN, TEXT, PNG, ZIP = "application/json", "text/html", "text/markdown", "text/plain", "image/png", "application/zip"
 _WHY = {
     400: "not as asked for: `detail` says what is wrong", 401: "no token, or an unknown one",
     403: "the token lacks the scope, or the host is not allowed", 404: "there is no such thing", 409: "not possible in this phase",
@@ -95,7 +95,7 @@ OPERATIONS = (
         Parameter("limit", {"type": "integer", "minimum": 1, "maximum": MOST_SAMPLES, "default": 100}, "how many at most"))),
     _read("/api/v1/signatures", "Errors that were logged, by signature, newest first", errors=(400, 404), query=(
         Parameter("probe", {"type": "string"}, "of one probe alone"),
-        Parameter("since", {"type": "number", "minimum": 0, "default": 0}, "first logged at that time or later, in Unix seconds"),
+        Parameter("since", {"type": "number", "minimum": 0, "default": 0}, "first seen at that time or later, in Unix seconds"),
         Parameter("update", {"type": "string"}, "those that are new with this update, what tells most first; `newest` for the newest one"),
         Parameter("limit", {"type": "integer", "minimum": 1, "maximum": MOST_SIGNATURES, "default": 100}, "how many at most"))),
     _read("/api/v1/incidents", "Incidents, newest first", query=(Parameter("open", {"type": "string"}, "true: those that are open"),)),
@@ -114,6 +114,7 @@ OPERATIONS = (
     _read("/", "Operator page: how the shop is", kinds=(HTML,), query=(_STILL,)),
     _read("/updates/{id}", "Operator page: one update and the evidence of every signal; messages link to it", kinds=(HTML,), errors=(404,),
           query=(_STILL,)),
+    _read("/artifacts/{id}", "Evidence that was kept, by its name: a screenshot is shown, the rest is saved", kinds=(PNG, TEXT, ZIP), errors=(404,)),
     _act("phase", "The update is in its next phase", body=PhaseRequest),
     _act("finish", "Rolled out everywhere: observation begins"),
     _act("rollback", "Taken back: recovery is watched for"),

@@ -27,6 +27,7 @@ from monitor.web import state
 from monitor.web.api import Operations
 from monitor.web.auth import Guard
 from monitor.web.problems import ProblemError
+from probes import artifacts
 from probes.reasons import REASONS
 from probes.scrub import visible
 
@@ -110,7 +111,7 @@ class Pages:
         return await self._answer(request, made)
 
     async def _answer(self, request: web.Request, made: Callable[[Seen], Awaitable[web.Response]]) -> web.Response:
-        """The page; what keeps it away as a page too, or for programs in the form that they get everywhere."""
+        """The page, or what keeps it away."""
         try:
             self._guard.viewer(request)
             return await made(self._seen(still=request.query.get("refresh") == "off"))
@@ -118,14 +119,7 @@ class Pages:
             problem = error
         except StoreError as error:
             problem = ProblemError(503, f"The store cannot be read just now: {error}.")
-        answer = problem.response()
-        if "text/html" not in request.headers.get("Accept", ""):
-            return answer
-        page = await asyncio.to_thread(_html, "problem.html", mark="unsure", status=problem.status, detail=str(problem.body["detail"]))
-        page.headers.update({name: answer.headers[name] for name in ("WWW-Authenticate", "Retry-After") if name in answer.headers})
-        if problem.status == 503 and request.query.get("refresh") != "off":
-            page.headers["Refresh"] = str(REFRESH_SECONDS)      # a phone that came by just then must not show this for ever
-        return page
+        return await problem_page(request, problem)
 
     def _seen(self, *, still: bool) -> Seen:
         insight = self._insight
@@ -163,6 +157,18 @@ class Pages:
         told = _told([i for i in seen.incidents if i.update == update.id], seen, [update])
         return _page("update.html", seen, live=Status(facts["status"]) in LIVE, mark=mark, u=_whole(facts), sentence=_sentence(facts),
                      groups=_groups(facts["signals"]), acts=[_act(act) for act in acts], told=told, news=news)
+
+
+async def problem_page(request: web.Request, problem: ProblemError) -> web.Response:
+    """What keeps a page away, as a page; for programs in the form that they get everywhere."""
+    answer = problem.response()
+    if "text/html" not in request.headers.get("Accept", ""):
+        return answer
+    page = await asyncio.to_thread(_html, "problem.html", mark="unsure", status=problem.status, detail=str(problem.body["detail"]))
+    page.headers.update({name: answer.headers[name] for name in ("WWW-Authenticate", "Retry-After") if name in answer.headers})
+    if problem.status == 503 and request.query.get("refresh") != "off":
+        page.headers["Refresh"] = str(REFRESH_SECONDS)      # a phone that came by just then must not show this for ever
+    return page
 
 
 def _page(template: str, seen: Seen, *, live: bool, mark: str, **view: Any) -> web.Response:
@@ -283,7 +289,7 @@ def _environment() -> "jinja2.Environment":
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("monitor.web"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
         finalize=lambda value: visible(value) if type(value) is str else value)
-    environment.filters |= {"span": span, "iso": iso, "rich": _rich}
+    environment.filters |= {"span": span, "iso": iso, "rich": _rich, "evidence": _evidence}
     return environment
 
 
@@ -293,6 +299,13 @@ def _rich(text: str) -> Any:
     escaped = str(markupsafe.escape(visible(text)))
     named = re.sub(r"\*([^*\s][^*]{0,63})\*", r"<b>\1</b>", escaped)
     return markupsafe.Markup(re.sub(r"`(tillwatch [^`<]{1,99})`", r"<code>\1</code>", named))  # noqa: S704 - escaped just before
+
+
+def _evidence(text: str) -> Any:
+    """Escaped; what it names of kept evidence as links. A name has nothing in it that escaping would change."""
+    import markupsafe
+    escaped = str(markupsafe.escape(visible(text)))
+    return markupsafe.Markup(artifacts.linked(escaped, lambda what, name: f'<a href="/artifacts/{name}">{what}</a>'))  # noqa: S704 - escaped just before
 
 
 @cache

@@ -259,7 +259,7 @@ LOGGED = signal(
     before_text="0 new in 1 hour", after_text="2 never seen before, 13 times: “KeyError at payment_gateway.py _reference [payment]”",
     news=[["error:slow", 1.0], [KEY, 12.0]],
 )
-NAMED = "new in the log since the update: KeyError at payment_gateway.py _reference [payment], 12 times"
+NAMED = "new since the update: KeyError at payment_gateway.py _reference [payment], 12 times"
 
 
 def test_what_is_new_in_the_log_stands_beside_the_worst_signal_although_it_is_no_alarm() -> None:
@@ -298,7 +298,7 @@ def test_a_part_is_named_when_the_update_changed_it_and_never_else(news: Any, ch
 def test_what_a_log_says_is_bounded_and_without_secrets_and_addresses() -> None:
     name = "error:\x1b[31m\r\nBcc: ann@customer.example 10.1.2.3 card 4111 1111 1111 1111 " + "x" * 5_000
     (told,) = page(replace(REGRESSION, ruling={"signals": [LOGGED | {"news": [[name, 1.0]], "guilty": True}]})).evidence
-    assert told.startswith(r"new in the log since the update: \x1b[31m Bcc: ")
+    assert told.startswith(r"new since the update: \x1b[31m Bcc: ")
     assert not any(part in told for part in ("ann@", "10.1.2.3", "4111 1111", "\n", "\r"))
     assert len(told) <= 300
 
@@ -381,3 +381,34 @@ def test_no_text_makes_a_page_large() -> None:
     assert len(large.brief()) <= BRIEF_LIMIT
     assert "\n" not in large.title
     assert len(large.title) <= 250
+
+
+SHOT, SAVED = f"{'1a' * 16}.png", f"{'2b' * 16}.txt"
+KEPT = f"[screenshot artifacts/{SHOT}, page artifacts/{SAVED}]"
+
+
+def test_the_newest_evidence_that_was_kept_can_be_looked_at_from_the_message() -> None:
+    """However long the words before it are: they are cut, the addresses are not."""
+    older = make_member("search", since=NIGHT - 60, evidence=f"an older one [screenshot artifacts/{'3c' * 16}.png]")
+    newest = make_member("pay", evidence=f'step "pay": {"no button " * 200}{KEPT}')
+    told = page(make_incident(members=(older, newest)), replace(FACTS, base="https://till.example/"))
+    screenshot = f"https://till.example/artifacts/{SHOT}"
+    assert told.kept == told.data()["artifacts"] == {"screenshot": screenshot, "page": f"https://till.example/artifacts/{SAVED}"}
+    assert f"\nScreenshot: {screenshot}\n" in told.text()
+    assert told.text().count("artifacts/") == 2, "the words before have no names in them"
+    assert any(line.startswith('*pay*: step "pay": no button') for line in told.evidence)
+
+
+def test_where_nothing_was_kept_no_address_is_told() -> None:
+    for incident, facts in (
+        (make_incident(), replace(FACTS, base="https://till.example")),
+        (make_incident(members=(make_member("pay", evidence=KEPT),)), replace(FACTS, base="")),
+        (make_incident(members=(make_member("pay", evidence=KEPT),), resolved=NIGHT + 60), replace(FACTS, base="https://till.example")),
+        (make_incident(members=(make_member("pay", evidence="screenshot artifacts/../token.png"),)), replace(FACTS, base="https://till.example")),
+    ):
+        assert (page(incident, facts).kept, "artifacts" in page(incident, facts).data()) == ({}, False)
+
+
+def test_a_shop_that_names_a_thousand_files_makes_no_large_page() -> None:
+    evidence = " ".join(f"{letter * 3} artifacts/{SHOT}" for letter in "abcdefghijklmnopqrstuvwxyz" * 40)
+    assert len(page(make_incident(members=(make_member("pay", evidence=evidence),)), replace(FACTS, base="https://till.example")).kept) == 5

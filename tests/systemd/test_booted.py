@@ -48,6 +48,24 @@ kind = "http"
 url = "https://shop.example:8443/"
 tls = { ca_file = "/etc/tillwatch/ca.pem" }
 """
+BUY = """
+[browser]
+socket = "/run/tillwatch-browser/socket"
+
+[[probe]]
+name = "buy"
+kind = "checkout"
+url = "http://shop.example:8000/"
+interval = "4s"
+timeout = "3s"
+step_timeout = "2s"
+stop_before = ""
+
+[[probe.step]]
+name = "home"
+do = [{ goto = "/" }, { pause = "500ms" }, { see = "button: Add to basket" }]
+"""
+BROWSER = "tillwatch-browser.service"
 READER = """
 [Service]
 Type=oneshot
@@ -296,6 +314,63 @@ def read(machine: Machine, script: str) -> list[str]:
     machine.run("rm /etc/systemd/system/tillwatch.service.d/zz-test.conf; systemctl stop tillwatch; systemctl daemon-reload; systemctl reset-failed; "
                 "systemctl start tillwatch")
     return [line for line in lines if not re.search("denied|No such file|cannot|insufficient permissions|tillwatch.service", line)]
+
+
+def test_a_browser_in_its_own_sandbox_buys_for_the_daemon(machine: Machine) -> None:
+    """From inside the daemon's unit, through the socket, in the browser's unit."""
+    machine.write("/etc/tillwatch/config.toml", CONFIG + BUY.replace('socket = "/run/tillwatch-browser/socket"', ""))
+    told = json.loads(machine.run("tillwatch doctor --json", check=False).stdout)["checks"]
+    closed = [check for check in told if check["check"] == "browser" and "no browser can run in tillwatch.service" in check["says"]]
+    assert [(check["result"], "systemctl enable --now tillwatch-browser" in check["mend"]) for check in closed] == [("fault", True)]
+    follow(machine, "The browser")
+    machine.write("/etc/tillwatch/config.toml", CONFIG + BUY)
+    machine.run("systemctl reload tillwatch")
+    until(lambda: runs(machine, "buy") >= 1, 20, "the shop is walked through: " + machine.journal(BROWSER)[-1000:])
+    told = json.loads(machine.run("tillwatch doctor --json", check=False).stdout)["checks"]
+    assert [(check["result"], check["says"]) for check in told if check["check"] == "browser"] == [
+        ("ok", "chromium behind /run/tillwatch-browser/socket starts and runs scripts, in its own sandbox")]
+
+
+def inside(machine: Machine) -> dict[str, dict[str, str]]:
+    """The processes of the browser's unit by kind: "" is the service itself; of each its namespaces, seccomp filters and user."""
+    script = ("for p in /proc/[0-9]*; do grep -qs tillwatch-browser.service $p/cgroup || continue; "
+              "echo \"$(tr '\\0' ' ' < $p/cmdline | grep -o -e '--type=[a-z]*' | head -1)|user $(readlink $p/ns/user)|pid $(readlink $p/ns/pid)|"
+              "net $(readlink $p/ns/net)|$(grep -s Seccomp_filters $p/status)|$(stat -c 'owner %U' $p)\"; done")
+    found = {}
+    for line in machine.run(script).stdout.splitlines():
+        kind, *told = line.split("|")
+        found[kind.removeprefix("--type=")] = dict(re.split(r"[ \t:]+", one, maxsplit=1) for one in told if one)
+    return found
+
+
+def test_a_page_has_namespaces_and_a_filter_of_its_own(machine: Machine) -> None:
+    found: dict[str, dict[str, str]] = {}
+    until(lambda: "renderer" in (found.update(inside(machine)) or found), 15, "a page is open", every=0.05)
+    service, page = found[""], found["renderer"]
+    assert {name for name in ("user", "pid", "net") if page[name] != service[name]} == {"user", "pid", "net"}
+    assert int(page["Seccomp_filters"]) > int(service["Seccomp_filters"])
+    assert page["owner"] == service["owner"] == "tillwatch-browser"
+
+
+def test_the_browser_sees_nothing_of_the_daemon_s(machine: Machine) -> None:
+    pid = machine.show(BROWSER, "MainPID")
+    for path in ("/etc/tillwatch/config.toml", "/etc/tillwatch/credentials/webhook", "/var/lib/tillwatch/tillwatch.sqlite3",
+                 "/run/credentials/tillwatch.service"):
+        assert machine.run(f"ls -d {path}").stdout
+        assert machine.run(f"nsenter --target {pid} --mount runuser -u tillwatch-browser -- ls {path}", check=False).returncode, path
+    assert machine.run("stat -c '%a %G' /run/tillwatch-browser /run/tillwatch-browser/socket").stdout.splitlines() == [
+        "750 tillwatch-browser", "660 tillwatch-browser"]
+    machine.run(f"systemd-analyze security --threshold=25 --no-pager {BROWSER} >/dev/null")
+
+
+def test_a_browser_unit_that_stops_leaves_nothing_and_the_daemon_goes_on(machine: Machine) -> None:
+    machine.run("systemctl stop tillwatch-browser")
+    assert machine.show(BROWSER, "Result") == "success"
+    assert machine.run("ps -o pid= -u tillwatch-browser", check=False).stdout == ""
+    assert machine.run("ls -A /run/tillwatch-browser /tmp/tillwatch-browser* 2>/dev/null", check=False).stdout == ""
+    assert active(machine)
+    machine.write("/etc/tillwatch/config.toml", CONFIG)
+    machine.run("systemctl reload tillwatch; systemctl start tillwatch-browser")
 
 
 def test_an_upgrade_keeps_it_running(machine: Machine) -> None:

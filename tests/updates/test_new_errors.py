@@ -47,7 +47,7 @@ async def test_a_new_error_that_stays_is_a_regression_and_names_the_part_that_wa
     assert update.ruling["reason"] == "new_errors"
     page = await told(shop)
     assert "“KeyError at payment_gateway.py _reference [payment_gateway]”" in page.sentence
-    assert page.evidence[0].startswith("new in the log since the update: KeyError at payment_gateway.py _reference [payment_gateway], ")
+    assert page.evidence[0].startswith("new since the update: KeyError at payment_gateway.py _reference [payment_gateway], ")
     assert page.culprit.endswith("; the new error lies in payment-gateway, which this update changed")
     new = await shop.store.read(lambda c: signatures.told_of(c, update, None))
     assert [(one["probe"], one["name"], one["changed"]) for one in new if one["probe"] == "app"] == [("app", KEY, "payment-gateway")]
@@ -62,7 +62,7 @@ async def test_what_fails_is_told_with_the_new_error_beside_it(shop: Stage) -> N
     assert [(row["guilty"], row["news"]) for row in rows] == [(False, [[f"changed:{KEY}", 3.0]])]
     page = await told(shop)
     assert page.evidence[0].startswith("*pay* failed ")
-    assert page.evidence[1] == "new in the log since the update: KeyError at payment_gateway.py _reference [payment_gateway], 3 times"
+    assert page.evidence[1] == "new since the update: KeyError at payment_gateway.py _reference [payment_gateway], 3 times"
     assert page.culprit.endswith("lies in payment-gateway, which this update changed")
 
 
