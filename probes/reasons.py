@@ -43,7 +43,7 @@ REASONS: dict[str, str] = {
     "suspended": "the machine, or this program, stood still during the run",
     "log_unreadable": "a log that is to be followed cannot be read: missing rights, a missing folder, or storage that does not answer",
     "browser": "there is no browser, it could not be started, or it died or hung during the run",
-    "flow": "the checkout flow itself is wrong: a mistake in its file, or a missing secret or variable",
+    "flow": "the checkout flow itself is wrong: a mistake in its file, a missing secret or variable, or a host that is not among hosts",
     "refused": "a safety rule refused the run: a card that is no test card, or a second order",
     "capped": "max_runs_per_day is reached: no further run is made for now",
     "settings": "a secret, certificate or key file that the probe needs cannot be read",

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from time import monotonic
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from playwright.async_api import Browser, BrowserContext, Error, Page
 
 from probes.checkout import evidence, faults, profile
+from probes.checkout.addresses import Hosts, host_of
 from probes.checkout.browsers import NoBrowserError
 from probes.checkout.flow import Flow, FlowError, Hooks, Limits, Refused, Stopped
 from probes.checkout.job import OFFERED, Ask, Job, Report, Say, State
@@ -23,6 +25,7 @@ from probes.scrub import know, scrub
 
 HEADER = "X-Tillwatch"               # on every request: the probe and the run
 COOKIE = "tillwatch"
+_ASKED = re.compile(r"https?://[^\s\"']{1,300}")
 _OPENING = 10.0                      # s for a page to write on
 _LOOKING = 3.0                       # s that must be left for a second look at a page
 _CLOSING = 3.0                       # s for closing a context
@@ -101,6 +104,8 @@ class _Run:
 
     async def _explained(self, page: Page, fault: Fault) -> Fault:
         """The same, or what is behind it: a browser that is ill, a bot wall, a maintenance page that answers 200."""
+        if fault.reason == "dns" and (host := self._confined(fault.words)):
+            return Fault("flow", f"{host} is not among the hosts of this probe, so the browser cannot reach it: add it to hosts ({fault.words})")
         if fault.reason not in _DOUBTFUL:
             return fault
         if not await _alive(self._browser):
@@ -145,6 +150,12 @@ class _Run:
         if fault is None and not flow.steps:
             return Fault("flow", f'{self._job.file} has no step: write `async with flow.step("..."):`')
         return fault
+
+    def _confined(self, words: str) -> str:
+        """The host that was asked for in vain because it is not among those that the browser can reach."""
+        asked, allowed = _ASKED.search(words), Hosts.of((), self._job.launch.hosts)
+        host = host_of(asked[0]) if asked else ""
+        return "" if allowed.may_reach(host) else host
 
     def _configured(self) -> Fault | None:
         """What the configuration calls a failure although every step came out."""

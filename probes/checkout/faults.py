@@ -20,6 +20,7 @@ _REASONS = {
     "ERR_INCOMPLETE_CHUNKED_ENCODING": "disconnected", "ERR_CERT_DATE_INVALID": "tls_expired", "ERR_CERT_COMMON_NAME_INVALID": "tls_hostname",
     "ERR_CERT_AUTHORITY_INVALID": "tls_untrusted", "ERR_SSL_PROTOCOL_ERROR": "tls_protocol", "ERR_SSL_VERSION_OR_CIPHER_MISMATCH": "tls_protocol",
     "ERR_TOO_MANY_REDIRECTS": "redirects", "ERR_HTTP_RESPONSE_CODE_FAILURE": "status", "ERR_INVALID_HTTP_RESPONSE": "protocol",
+    "ERR_UNSAFE_PORT": "flow",
     "ERR_INTERNET_DISCONNECTED": "local_network", "ERR_NETWORK_CHANGED": "local_network", "ERR_NETWORK_ACCESS_DENIED": "local_network",
     "ERR_INSUFFICIENT_RESOURCES": "local_resources", "ERR_OUT_OF_MEMORY": "local_resources", "ERR_ADDRESS_UNREACHABLE": "connect_failed",
     # Firefox

@@ -45,6 +45,7 @@ class Noted:
     step: str
     frame: Frame | None
     end: str = "no answer"               # "200", or why it failed
+    told: bool = False                   # its answer was a finding
 
 
 @dataclass(slots=True)
@@ -227,6 +228,7 @@ class Recorder:
         looked_at = own and (asked.type in ASSETS or asked.type in ASKED)              # reading the headers of each image would cost
         media = response.headers.get("content-type", "")[:100].partition(";")[0].strip().lower() if looked_at else ""
         if remark := answered(asked, status, media, self._hosts):
+            noted.told = True
             self._add(remark, noted.step)
         elif looked_at and asked.type in ASKED and "json" in media:
             self._read_json(response, noted)
@@ -239,10 +241,11 @@ class Recorder:
         noted = self._noted.get(request) or self._unnoted(request)
         why = request.failure or "failed"
         noted.end = f"{noted.end}, {why}" if noted.end.isdecimal() else why
-        if self._over:
+        if self._over or noted.told:                         # a stylesheet that answers 404 is aborted too
             return
         if remark := failed(noted.asked, why, self._hosts, left=self._was_left(noted)):
-            self._failed += self._add(remark, noted.step) and self._hosts.is_own(host_of(noted.asked.url))
+            self._failed += self._hosts.is_own(host_of(noted.asked.url))
+            self._add(remark, noted.step)
 
     def _unnoted(self, request: Request) -> Noted:
         frame = _frame(request)
@@ -265,17 +268,15 @@ class Recorder:
             frame, depth = frame.parent_frame, depth + 1
         return False
 
-    def _add(self, remark: Remark, step: str) -> bool:
-        """Whether it was not told already."""
+    def _add(self, remark: Remark, step: str) -> None:
         if remark.kind == "asset":
             key = step, remark.url
             if key in self._assets or len(self._assets) >= _MOST_REQUESTS:
-                return False
+                return
             self._assets.add(key)
             if " came as " in remark.said:
                 self._mistyped.add(step)
         self._found.add(remark.kind, remark.said, step=step, url=remark.url, text=remark.text, fixed=remark.fixed, light=remark.light)
-        return True
 
     # what answers say
 

@@ -19,6 +19,7 @@ from probes.fields import ConfigPath, Duration, Named, SecretField, Several, Siz
 DAY = 86_400.0
 _SPARE = 1.25              # of the runs that the interval makes a day: rechecks, and runs by hand
 _HOST = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9._-]{0,250}[a-z0-9_])?|[0-9a-f:.]*:[0-9a-f:.]*")
+_NUMBER = re.compile(r"[0-9.]+|.*:.*|localhost")     # with nothing below it
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,31}")
 
 
@@ -133,5 +134,7 @@ class CheckoutSettings(Named):
 
     @property
     def reachable(self) -> tuple[str, ...]:
-        """The hosts that the browser can reach."""
-        return self.hosts or ((urlsplit(self.url).hostname or "",) if self.url else ())
+        """The hosts that the browser can reach. Unless they are named: the shop's, and all below it."""
+        host = urlsplit(self.url).hostname or ""
+        bare = host.removeprefix("www.")
+        return self.hosts or ((host,) if _NUMBER.fullmatch(host) else (host, bare, f"*.{bare}"))

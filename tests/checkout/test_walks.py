@@ -269,6 +269,7 @@ LINES = "async def checkout(flow):\n    async with flow.step('a'):\n        %s\n
     (None, {"secrets": {"card": {"file": "card"}}}, "refused", "no known test card"),
     (None, {"secrets": {"card": {"env": "NO_SUCH_CARD"}}}, "settings", "NO_SUCH_CARD"),
     (None, {"flow": "nowhere.py"}, "flow", "No such file"),
+    (LINES % "await flow.page.goto('http://elsewhere.example/')", {}, "flow", "elsewhere.example is not among the hosts of this probe"),
 ])
 async def test_what_is_our_fault_or_refused_is_never_the_shops(till: Till, source: str | None, keys: dict[str, Any], reason: str, words: str) -> None:
     (till.folder / "card").write_text("4532015112830366")
