@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 
-.PHONY: help setup servers demo test test-systemd check lint types bench-http bench-judge bench-logs campaign clean
+.PHONY: help setup servers browser demo test test-systemd check lint types bench-http bench-judge bench-logs campaign clean
 
 help:               ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -24,8 +24,11 @@ $(VENV)/ready: uv.lock pyproject.toml
 servers:            ## Install the Debian packages that the tests start (as root)
 	@sh tools/debian.sh prometheus prometheus-alertmanager systemd-container python3-venv iproute2 fiu-utils openssl nginx-light chromium-headless-shell logrotate systemd-journal-remote
 
-demo: setup         ## Play the whole story on this machine, in about two minutes
+demo: setup browser ## Play the whole story on this machine, in about two minutes
 	@$(BIN)/tillwatch demo
+
+browser: setup      ## See to it that there is a browser: Debian's as root, else Playwright's own build
+	@sh tools/browser.sh $(BIN)
 
 # What only computes runs beside the rest, behind it in line for the processor.
 test: setup servers ## Run all tests

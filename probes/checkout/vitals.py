@@ -84,8 +84,11 @@ def parsed(told: object) -> Reading | None:
         title=_text(data.get("title"), 300),
         headings=_texts(data, "headings", 200), alerts=_texts(data, "alerts", 300), printed=_texts(data, "printed", 200),
         noindex=bool(re.search(r"\b(?:noindex|none)\b", robots)),
-        scripts=tuple(
-            (f"{int(match[1]):08x}{int(match[2]):08x}"[:12], match[3]) for text in _texts(data, "scripts", 200, 80) if (match := _HASH.fullmatch(text))))
+        scripts=tuple(map(_script, filter(None, map(_HASH.fullmatch, _texts(data, "scripts", 200, 80))))))
+
+
+def _script(found: re.Match[str]) -> tuple[str, str]:
+    return f"{int(found[1]):08x}{int(found[2]):08x}"[:12], found[3]
 
 
 def _number(value: object, most: float) -> float:

@@ -34,6 +34,7 @@ _LAUNCHING = 10.0          # s for driver and browser to stand
 _CLOSING = 3.0             # s for a browser to close that is replaced by another
 _STOPPING = 0.8            # s in which a run that was told to stop has to
 _TICK = 0.5                # s between two looks of the warden at the memory
+_RARELY = 50               # times that a look takes pass until the next, at least
 _LAG, _LAGGING = 0.1, 0.5  # s between two looks at the clock, and how late one must be for the machine to be called overloaded
 _HUNG = 70                 # exit code of a worker whose run did not let itself be stopped
 
@@ -61,11 +62,13 @@ def _guard(child: int, number: int, most: int) -> int:
     waiting.register(number, select.POLLRDHUP)
     with contextlib.suppress(OSError):                     # an old kernel: the next tick tells
         waiting.register(os.pidfd_open(child), select.POLLIN)
-    code = None
+    code, tick = None, _TICK
     while code is None:
-        gone = waiting.poll(1000 * _TICK)
+        gone = waiting.poll(1000 * tick)
+        began = monotonic()
         ended = processes.reap(but=[child])
         code = ended.get(child, 0 if any(fd == number for fd, _ in gone) else _too_much(most))
+        tick = max(_TICK, _RARELY * (monotonic() - began))  # where thousands of processes run, a look takes its time
     _sweep()
     return code if code >= 0 else 128 - code
 

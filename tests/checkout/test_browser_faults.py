@@ -17,6 +17,8 @@ import pytest_asyncio
 from hostile_pages import hostile_shop
 from worker_ward import CHROMIUM, HASTE, Ward, allow, descriptors, job, ward
 
+from probes.checkout.keeper import Patience
+
 SLOW = bool(os.environ.get("TILLWATCH_SLOW_TESTS"))
 STEPS = ("open", "basket", "address", "pay")
 FLOW = """
@@ -209,6 +211,29 @@ async def test_what_dies_or_stops_between_two_runs_is_replaced(one: Ward, shop: 
     if number == KILL:
         await one.nothing_left()
     await is_well(one, shop)
+
+
+SCRIPT = """
+async def checkout(flow):
+    async with flow.step("open"):
+        await flow.page.goto("/")
+    async with flow.step("basket"):
+        await flow.page.click("text=Buy")
+        await flow.page.reload()
+"""
+
+
+@pytest.mark.parametrize(("who", "number"), [("browser", KILL)] + [("browser", STOP), ("renderer", STOP), ("driver", STOP), ("worker", KILL)] * SLOW)
+async def test_the_product_s_own_worker_and_engine(shop: str, who: str, number: int) -> None:
+    with ward((sys.executable, "-m", "probes.checkout.worker"), patience=Patience()) as one:
+        report = await one.run(job(SCRIPT, 15.0, url=shop))
+        assert (report.reason, [step.name for step in report.steps]) == ("", ["open", "basket"]), report
+        one.on_step = lambda name: one.strike(who, number) if name == "basket" else None
+        began, timeout = time.monotonic(), 4.0
+        report = await one.run(job(SCRIPT, timeout, url=shop))
+        assert time.monotonic() - began < timeout + 5
+        assert (report.reason, "basket" in report.evidence or who == "renderer") == ("browser", True), report
+        await one.nothing_left()
 
 
 DAEMON = """

@@ -67,7 +67,7 @@ def test_the_browser_s_is_more_open_only_by_what_a_browser_and_its_own_sandbox_n
     assert daemon - browser == {"ProcSubset=pid", "RestrictNamespaces=yes", "MemoryDenyWriteExecute=yes", "SystemCallFilter=@system-service",
                                 "SystemCallFilter=~@privileged @resources"}
     assert browser - daemon == {
-        "RestrictNamespaces=user pid net", "SystemCallFilter=~@resources",
+        "RestrictNamespaces=user pid net ipc", "SystemCallFilter=~@resources",
         "SystemCallFilter=@system-service @pkey chroot seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self"}
     told = lines(BROWSER)
     assert {"InaccessiblePaths=-/etc/tillwatch -/var/lib/tillwatch", "OOMPolicy=kill", "MemoryMax=2G"} <= set(told)
