@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, BrowserContext, Error, Page
 
-from probes.checkout import evidence, faults, profile
+from probes.checkout import evidence, faults, profile, traces
 from probes.checkout.addresses import Hosts, host_of
 from probes.checkout.browsers import NoBrowserError
 from probes.checkout.flow import Flow, FlowError, Hooks, Limits, Refused, Stopped
@@ -82,10 +82,12 @@ class _Run:
             browser, context, job, script, say, ask, report)
         self._recorder = Recorder(urlsplit(job.url).hostname or "", job.launch.hosts, tuple(job.secrets.values()))
         self._end = monotonic() + job.timeout
+        self._traced = False
 
     async def walk(self) -> None:
         """The flow, what cancels its orders, and the report."""
         await self._recorder.attach(self._context)
+        self._traced = self._job.trace != "off" and await traces.start(self._context)
         try:
             page = await self._context.new_page()
             self._recorder.watch(page)
@@ -95,8 +97,7 @@ class _Run:
             fault = await self._outcome(flow)
             fault = self._configured() if fault is None else await self._explained(page, fault)
             self._tell(flow, fault)
-            if fault is not None:
-                await self._keep_evidence(page, flow, fault)
+            await self._keep_evidence(page, flow, fault)
             await self._clean(flow)
             self._report.orders = list(flow.orders)
         finally:
@@ -181,8 +182,12 @@ class _Run:
         at = f'step "{step}": ' if step and fault.reason != "refused" else ""
         return scrub(f"{at}{fault.words}{f'; {seen}' if seen else ''}", tuple(self._job.secrets.values()))
 
-    async def _keep_evidence(self, page: Page, flow: Flow, fault: Fault) -> None:
-        found = await evidence.collect(page, self._recorder, step=flow.within, words=fault.words, secrets=tuple(self._job.secrets.values()))
+    async def _keep_evidence(self, page: Page, flow: Flow, fault: Fault | None) -> None:
+        found, secrets = [], tuple(self._job.secrets.values())
+        if fault is not None:
+            found += await evidence.collect(page, self._recorder, step=flow.within, words=fault.words, secrets=secrets)
+        if self._traced and (fault is not None or self._job.trace == "on"):
+            found += await traces.stop(self._context, secrets)
         for kind, ext, data in found:
             await self._say({"t": "artifact", "kind": kind, "ext": ext, "data": base64.b64encode(data).decode()})
 

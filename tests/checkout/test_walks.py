@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -374,3 +375,14 @@ async def test_a_run_that_is_cancelled_leaves_the_browser_usable(till: Till) -> 
     await asyncio.wait([running])
     assert running.cancelled()
     assert (await till.buy()).outcome is Outcome.OK
+
+
+async def test_a_trace_holds_what_was_done_and_nothing_that_was_typed(till: Till) -> None:
+    sample = await till.buy(trace="on", stop_before="", cleanup={"url": f"{till.url}/order/{{order}}/cancel"}, secrets={"card": CARD},
+                            variables={"email": "someone.private@shop.example"})
+    assert sample.outcome is Outcome.OK
+    name = dict(mentioned(sample.evidence))["trace"]
+    with zipfile.ZipFile(till.folder / "artifacts" / name) as archive:
+        written = b"".join(archive.read(entry) for entry in archive.namelist())
+    assert b"click" in written
+    assert not any(word in written for word in (CARD.encode(), b"4242", b"someone.private"))
