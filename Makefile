@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 
-.PHONY: help setup servers browser demo test test-systemd check lint types bench-http bench-judge bench-logs campaign clean
+.PHONY: help setup servers browser demo test test-browser test-systemd check lint types bench-http bench-judge bench-logs campaign clean
 
 help:               ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -38,6 +38,9 @@ test: setup servers ## Run all tests
 
 test-systemd: setup servers  ## The units on a systemd booted in a container (as root), the slow tests too
 	@TILLWATCH_SLOW_TESTS=1 $(BIN)/pytest tests/systemd
+
+test-browser: setup servers browser  ## The browser killed and stopped at every step, cancelled 200 times (about 10 minutes)
+	@TILLWATCH_SLOW_TESTS=1 $(BIN)/pytest tests/checkout/test_browser_faults.py tests/checkout/test_keeper.py tests/checkout/test_browser_server.py
 
 lint: setup         ## ruff
 	@$(BIN)/ruff check .

@@ -123,12 +123,13 @@ def browser(context: Context, socket: Path) -> None:
     SIGTERM or SIGINT stops it in order.
     """
     from monitor import browser_unit
+    from probes.checkout.server import ServedError
     from probes.checkout.settings import BrowserSettings
     settings = context.config().browser if context.named else BrowserSettings()
     try:
-        sys.exit(browser_unit.run(socket, settings))
-    except OSError as error:
-        raise CommandError(api.USAGE, f"cannot serve at {socket}: {error.strerror or error}") from None
+        browser_unit.run(socket, settings)
+    except ServedError as error:
+        raise CommandError(api.USAGE, f"cannot serve: {error}") from None
 
 
 main_group.add_command(flow)

@@ -44,11 +44,14 @@ async def run(browser: Browser, job: Job, say: Say, ask: Ask, devices: Mapping[s
     try:
         script = load(job)
         options = _options(job, devices, browser.version)
+        returning = await asyncio.to_thread(profile.visit, job)
     except UnsafeError as error:
         return Report("refused", scrub(str(error)))
+    except OSError as error:
+        return Report("browser", scrub(f"a returning customer's storage cannot be kept: {error.strerror or error}"))
     except (FlowError, ValueError) as error:
         return Report("flow", scrub(str(error)))
-    report, returning = Report(), profile.visit(job)
+    report = Report()
     try:
         async with asyncio.timeout(_OPENING):
             context = await (returning.open(browser.browser_type, job, options) if returning else browser.new_context(**options))
@@ -97,6 +100,7 @@ class _Run:
             fault = await self._outcome(flow)
             fault = self._configured() if fault is None else await self._explained(page, fault)
             self._tell(flow, fault)
+            await self._say({"t": "report", "report": self._report.to_dict()})     # which holds, if the browser hangs over its evidence
             await self._keep_evidence(page, flow, fault)
             await self._clean(flow)
             self._report.orders = list(flow.orders)

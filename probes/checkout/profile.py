@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class Visit:
         self._kept = kept
         self._folder = Path(tempfile.mkdtemp(prefix="profile-"))
         self.first = not _fresh(kept, now)
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.first:
             shutil.copytree(kept, self._folder, dirs_exist_ok=True, symlinks=True)
 
@@ -45,17 +47,25 @@ class Visit:
     def close(self, *, keep: bool) -> None:
         """Once the browser is closed: keep a first visit that came out, and leave nothing else."""
         if self.first and keep and _size(self._folder) <= MOST:
-            new = self._kept.with_name(f"{self._kept.name}.{os.getpid()}")
-            self._kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            shutil.copytree(self._folder, new, symlinks=True, ignore=shutil.ignore_patterns(*_VOLATILE))
-            shutil.rmtree(self._kept, ignore_errors=True)
-            new.rename(self._kept)
+            with suppress(OSError):                            # the next run then is a first visit again
+                self._keep()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _keep(self) -> None:
+        new = self._kept.with_name(f"{self._kept.name}.{os.getpid()}")
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(self._folder, new, symlinks=True, ignore=shutil.ignore_patterns(*_VOLATILE))
+        shutil.rmtree(self._kept, ignore_errors=True)
+        new.rename(self._kept)
 
 
 def visit(job: Job) -> Visit | None:
     """The storage that a run begins with; None when it is a fresh one. Raises OSError."""
-    return Visit(Path(job.profile_dir), time.time()) if job.profile == "returning" and job.profile_dir else None
+    if job.profile != "returning":
+        return None
+    if not job.profile_dir:
+        raise OSError("there is no folder for it: give the service a StateDirectory=")
+    return Visit(Path(job.profile_dir), time.time())
 
 
 def _fresh(kept: Path, now: float) -> bool:

@@ -5,10 +5,12 @@ A flow is a program, so who may open the socket may do what this service may do;
 
 import asyncio
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from probes.checkout.talk import SENDING
 
 MODE = 0o660
 _LARGEST_JOB = 4 * 1024 * 1024   # bytes: a flow's source has at most one million
+_KEPT = re.compile(r"[0-9a-f]{16}")
+_LONGEST = 3600.0                # s that a run may take
 _ASKING = 10.0                   # s for a client to say what it wants
 _CLIENTS = 32                    # at a time
 _BACKLOG = 2 * frames.LARGEST    # bytes that a client may be behind before it counts as gone
@@ -116,7 +120,7 @@ class _Service:
         try:
             async with asyncio.timeout(_ASKING):
                 await frames.write(writer, {"t": "hello", "version": VERSION, "pid": os.getpid()})
-                job = _asked(await frames.read(reader, _LARGEST_JOB))
+                job = _at_home(_asked(await frames.read(reader, _LARGEST_JOB)))
             await _Client(reader, writer).serve(job, self._keeper, self._turn)
             async with asyncio.timeout(SENDING):
                 writer.close()
@@ -125,6 +129,12 @@ class _Service:
             pass
         finally:
             writer.transport.abort()
+
+
+def _at_home(job: Job) -> Job:
+    """What a returning customer's browser keeps is kept by whoever runs it: in this service's own folder, where systemd gives it one."""
+    folder, name = os.environ.get("STATE_DIRECTORY", ""), Path(job.profile_dir).name
+    return replace(job, profile_dir=str(Path(folder) / "profiles" / name) if folder and _KEPT.fullmatch(name) else "")
 
 
 class _Client:
@@ -181,6 +191,9 @@ def _asked(message: Mapping[str, Any]) -> Job:
     if message["t"] != "run" or message["version"] != VERSION:
         raise FrameError("it asks for nothing that this version does")
     try:
-        return Job.from_dict(message["job"])
+        job = Job.from_dict(message["job"])
+        if 0 < job.timeout <= _LONGEST:                   # the rest is for the worker, which may die of it
+            return job
     except (TypeError, KeyError, AttributeError):
-        raise FrameError("this is no job") from None
+        pass
+    raise FrameError("this is no job")
