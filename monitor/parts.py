@@ -10,7 +10,7 @@ from functools import lru_cache
 
 SIGNATURE = "signature/"          # begins the name under which a run counts an error
 CHANGED = "changed:"
-LEVELS = ("critical:", "error:", "warning:")      # the worst first
+LEVELS = ("critical:", "error:", "warning:", "noted:")      # the worst first; what is only noted is never judged
 OTHERS = "(others)"               # what was too much to be told apart
 _MODULE = re.compile(r" \[([^\[\]]{1,100})\]$")
 _BETWEEN = re.compile(r"[-_./\\:\s]+")

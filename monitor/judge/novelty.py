@@ -23,6 +23,7 @@ FORGOTTEN = 60                    # runs after which a new signature that did no
 _GONE = 10                        # runs without any of the new ones that are calm again
 LEAST_SEEN = 3                    # events of a new signature before it may page
 HEAVY = ("critical:", "error:", "changed:")    # beginnings of signatures with the full stake; others have a quarter
+NOTED = ("noted:", "changed:noted:")           # beginnings of what is to be known and no harm by itself: a new third party, another inline script
 _LIGHT = 0.25
 _STRICTER = math.log(3)           # nats by which the count of runs with something new needs more: a third of its slice
 _PAUSE = 100                      # quiet runs put before the past's new signatures: what came back never is still no 0 %
@@ -36,8 +37,8 @@ def short(signature: str) -> str:
 
 
 def _read(reading: Signatures) -> list[tuple[str, float]]:
-    """(signature, events) of a run, without what no count can be."""
-    kept = [(name, count) for name, count in reading.items() if math.isfinite(count) and count > 0]
+    """(signature, events) of a run, without what no count can be and what is no error."""
+    kept = [(name, count) for name, count in reading.items() if math.isfinite(count) and count > 0 and not name.startswith(NOTED)]
     return kept[:MOST_A_RUN]
 
 

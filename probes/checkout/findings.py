@@ -48,8 +48,8 @@ KINDS: dict[Kind, About] = {
     "console": About("console", "warning:", "console_errors", at="in"),
     "third_party_failed": About("third party failed", "warning:", "third_party_failures"),
     "robots": About("noindex", "warning:"),
-    "third_party": About("third party", "", room=60),
-    "script": About("inline script", "", room=80),
+    "third_party": About("third party", "noted:", room=60),
+    "script": About("inline script", "noted:", room=80),
 }
 MOST = sum(about.room + 1 for about in KINDS.values())       # findings of a run
 COUNTS = ("console_errors", "page_errors", "failed_requests", "error_responses", "asset_errors", "json_failures", "soft_errors",

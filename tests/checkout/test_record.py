@@ -144,7 +144,7 @@ async def test_a_shop_without_faults_gives_none(browser: Browser, shop: BadShop)
     counts = run.recorder.counts()
     assert counts.keys() >= set(COUNTS)
     assert [name for name in COUNTS if counts[name]] == ["third_party_hosts", "requests", "bytes"]
-    assert counts["signature/third party ads.example"] == 2
+    assert counts["signature/noted:third party ads.example"] == 2
 
 
 async def test_the_same_fault_has_the_same_name_in_the_next_run(browser: Browser, shop: BadShop) -> None:
@@ -204,7 +204,7 @@ async def test_hosts_beside_the_shop_are_noted(browser: Browser, shop: BadShop) 
     async with watched(browser, shop) as run:
         await run.visit("/third")
         await run.visit("/socket")
-    assert [one.name for one in run.recorder.findings() if one.kind == "third_party"] == [f"third party {OTHER}"]
+    assert [one.name for one in run.recorder.findings() if one.kind == "third_party"] == [f"noted:third party {OTHER}"]
     assert run.recorder.counts()["third_party_hosts"] == 1
 
 

@@ -344,7 +344,7 @@ async def checkout(flow):
         pass
 """)
     assert sample.outcome is Outcome.OK
-    assert sample.counts["signature/third party ads.example"] == 1
+    assert sample.counts["signature/noted:third party ads.example"] == 1
     assert sample.counts["third_party_hosts"] == 1
     assert sample.counts["failed_requests"] == 0
 

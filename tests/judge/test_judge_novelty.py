@@ -137,3 +137,16 @@ def test_counts_of_the_same_log_do_not_disturb_it():
     runs = logged(460, 9)
     after = [{name: count * (1 + noisy[place]) for name, count in run.items()} for place, run in enumerate(runs[400:])]
     assert first_over(NoveltyFit.of(runs[:400]).start(60), after) is None
+
+
+def test_what_is_only_noted_is_no_harm_however_often_it_comes():
+    """A release that brings another inline script, in every run from then on."""
+    fit = NoveltyFit.of([{"error:known": 1.0}] * 200)
+    assert fit is not None
+    noted, harmful = fit.start(60), fit.start(60)
+    for _ in range(60):
+        noted.add({"error:known": 1.0, "noted:inline script 3fa9c2": 1.0, "changed:noted:third party ads.example [ads]": 1.0})
+        harmful.add({"error:known": 1.0, "error:page error TypeError in /a.js": 1.0})
+    assert noted.reach() < 0.1
+    assert not noted.news
+    assert harmful.reach() >= 1
