@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 
-.PHONY: help setup servers browser demo test test-browser test-systemd check lint types bench-http bench-judge bench-logs campaign clean
+.PHONY: help setup servers browser demo test test-browser test-systemd check lint types bench-http bench-judge bench-logs bench-browser campaign clean
 
 help:               ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -22,7 +22,7 @@ $(VENV)/ready: uv.lock pyproject.toml
 	@touch $@
 
 servers:            ## Install the Debian packages that the tests start (as root)
-	@sh tools/debian.sh prometheus prometheus-alertmanager systemd-container python3-venv iproute2 fiu-utils openssl nginx-light chromium-headless-shell logrotate systemd-journal-remote
+	@sh tools/debian.sh prometheus prometheus-alertmanager systemd-container python3-venv iproute2 fiu-utils openssl nginx-light chromium-headless-shell firefox-esr logrotate systemd-journal-remote
 
 demo: setup browser ## Play the whole story on this machine, in about two minutes
 	@$(BIN)/tillwatch demo
@@ -68,6 +68,10 @@ bench-logs: setup   ## Error logs beside mtail, ripgrep and drain3; rotations an
 	@$(BIN)/python bench/logs/grouping.py
 	@$(BIN)/python bench/logs/burst.py
 	@for how in create compress copytruncate; do $(BIN)/python bench/logs/lives.py --how $$how || exit 1; done
+
+bench-browser: setup servers browser  ## Checkout flows beside @elastic/synthetics and Playwright on Node; 1,000 flows (about 35 minutes; needs npm)
+	@$(BIN)/python bench/browser/peers.py --runs 8 --turns 3
+	@$(BIN)/python bench/browser/leaks.py --flows 1000
 
 clean:              ## Remove what was made
 	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
