@@ -96,6 +96,7 @@ def probe(
     Exit code 0 when it is ok, 1 failed, 4 broken (we could not measure), 2 when there is no such probe.
     """
     from monitor import once
+    shown = once.as_text
     config = context.config()
     found = next((p for p in config.probe if p.name == name), None)
     if found is None:
@@ -106,10 +107,10 @@ def probe(
         if device and device not in found.devices:
             raise CommandError(api.USAGE, f"{name} has no device {device!r}; it has: {', '.join(found.devices) or 'none'}")
         manner = Manner(headed, slow_mo / 1000, trace)
-        sample = asyncio.run(by_hand.run(config, found, device=device, manner=manner, evidence=evidence))
+        sample, shown = asyncio.run(by_hand.run(config, found, device=device, manner=manner, evidence=evidence)), by_hand.as_text
     else:
         sample = asyncio.run(once.run(found))
-    show(once.as_dict(sample)) if as_json else click.echo(once.as_text(sample))
+    show(once.as_dict(sample)) if as_json else click.echo(shown(sample))
     sys.exit({"ok": 0, "failed": api.BAD, "broken": api.INCONCLUSIVE}[sample.outcome.value])
 
 

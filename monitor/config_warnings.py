@@ -1,12 +1,16 @@
 """What can be meant, and is probably a mistake: a configuration with it is taken, and `check-config` says it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from monitor import tls_files
-from monitor.settings import Config, secrets
+from monitor.settings import Config, Probe, secrets
 from monitor.witnesses import near, witnesses
-from probes.checkout.inspection import step_names
+from probes.checkout.cards import refused_in
+from probes.checkout.inspection import inspect, step_names
 from probes.fields import SecretError
+
+_MOST = 5                # remarks on one flow; `flow check` has them all
 
 
 def warnings(config: Config) -> Iterator[str]:
@@ -41,18 +45,46 @@ def missing(config: Config) -> Iterator[str]:
 
 
 def flows(config: Config) -> Iterator[str]:
-    """Checkout flows that could not be walked, or would not stop where they are to."""
+    """Checkouts that could not be made, would not stop where they are to, or could not say what is wrong."""
     for probe in config.probe:
-        path, stop = getattr(probe, "flow", None), getattr(probe, "stop_before", "")
-        if path is None:
-            continue
-        try:
-            names = step_names(path.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
-            yield f'probe "{probe.name}": flow: {path} cannot be read: {getattr(error, "strerror", None) or "not a Python file"}'
-            continue
-        if stop and stop not in (names or ()):
-            yield f'probe "{probe.name}": stop_before: no step of {path.name} is called "{stop}", so every run will be refused'
+        if probe.kind == "checkout":
+            for told in (*_flow(probe), *_cards(probe), *_hurry(probe)):
+                yield f'probe "{probe.name}": {told}'
+
+
+def _flow(probe: Probe) -> Iterator[str]:
+    """Of a file: what is wrong with it, without running it. Declared steps were looked at when the configuration was read."""
+    path, stop = getattr(probe, "flow", None), getattr(probe, "stop_before", "")
+    if path is None:
+        return
+    try:
+        source = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        yield f"flow: {path} cannot be read: {getattr(error, 'strerror', None) or 'not a Python file'}"
+        return
+    names = step_names(source)
+    if names and stop and stop not in names:
+        yield f'stop_before: no step of {path.name} is called "{stop}", so every run will be refused'
+    wrong = [remark for remark in inspect(source, stop) if remark.level == "error" and not remark.text.startswith("stop_before")]
+    yield from (f"flow: {path.name}:{remark.line}: {remark.text}" for remark in wrong[:_MOST])
+    if wrong[_MOST:]:
+        yield f"flow: {len(wrong) - _MOST} more: tillwatch flow check {path}"
+
+
+def _cards(probe: Probe) -> Iterator[str]:
+    """Secrets with which every run will be refused."""
+    for name, secret in getattr(probe, "secrets", {}).items():
+        with suppress(SecretError):
+            for number in refused_in(secret.reveal()):
+                yield f"secrets.{name}: {number} is no known test card, so every run will be refused"
+
+
+def _hurry(probe: Probe) -> Iterator[str]:
+    """One step may take all the time that there is: what it waited for in vain is then not told."""
+    step = getattr(probe, "step_timeout", 0.0)
+    if probe.timeout <= step:
+        yield (f"timeout: {probe.timeout:g} s for the whole flow, and one step may wait {step:g} s (step_timeout): what it waits for in vain will be "
+               'told as a time-out, without its name. A checkout mostly wants timeout = "60s" of its own, whatever [defaults] says')
 
 
 def unreadable(config: Config) -> Iterator[str]:

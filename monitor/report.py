@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from monitor.alerts import outbox
 from monitor.clock import span
 from monitor.incidents import Incident
-from monitor.signal_words import change, evidence, ruling_word, sides
+from monitor.signal_words import change, evidence, mark, not_judged, ruling_word, sides
 from monitor.store import records, signatures
 from monitor.updates import Update
 from probes import artifacts
@@ -67,11 +67,12 @@ def _view(facts: Facts, shop: str, now: float) -> dict[str, Any]:
     update = facts.update
     ruling = update.ruling
     signals = [dict(s) | {"sides": sides(s), "change": change(s), "against": evidence(s), "word": ruling_word(s)}
-               for s in ruling.get("signals", ())]
+               for s in ruling.get("signals", ()) if mark(s) != "not judged"]
     return {
         "shop": shop, "update": asdict(update), "headline": VERDICTS[update.verdict], "written": now, "summary": _summary(update),
         "sentence": ruling.get("sentence", ""), "rule": ruling.get("reason", ""),
-        "missing": ruling.get("missing", ()), "signals": sorted(signals, key=lambda s: (not s["guilty"], not s["critical"])),
+        "missing": () if update.regressed else ruling.get("missing", ()), "not_judged": not_judged(ruling.get("signals", ())),
+        "signals": sorted(signals, key=lambda s: (not s["guilty"], not s["critical"])),
         "timeline": _timeline(facts), "incidents": facts.incidents, "news": facts.news[:MOST_NEWS], "more_news": facts.news[MOST_NEWS:],
     }
 

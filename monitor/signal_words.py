@@ -3,8 +3,10 @@
 `before_text` and `after_text` may quote the shop: whoever shows them has to escape them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+_NAMED = 4           # signals of a probe that are named when they are not judged
 
 
 def sides(signal: Mapping[str, Any]) -> tuple[str, str]:
@@ -43,6 +45,19 @@ def mark(signal: Mapping[str, Any]) -> str:
     if signal["evidence"] is None:
         return "not judged"
     return "control" if signal["control"] else "clean" if signal["ruled_clean"] else "open"
+
+
+def not_judged(signals: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each probe with signals of which nothing can be said yet: how many, which, and why the first of them."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for signal in signals:
+        if mark(signal) == "not judged":
+            found.setdefault(" ".join(filter(None, (signal["probe"], signal["device"], signal["cohort"]))), []).append(signal)
+
+    def told(group: list[Mapping[str, Any]]) -> str:
+        named = ", ".join(s["signal"] for s in group[:_NAMED]) + (f" and {len(group) - _NAMED} more" if len(group) > _NAMED else "")
+        return f"{named}: {because(group[0]) or 'no runs'}"
+    return [f"{name}: {told(group)}" for name, group in found.items()]
 
 
 def share(signal: Mapping[str, Any]) -> float:

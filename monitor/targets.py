@@ -61,7 +61,7 @@ def job(target: Target, probe: Probe, factor: float) -> Job:
     secure = getattr(probe, "url", "").startswith("https:")
     # Lines are read once: a recheck, which is not judged, would take them. And no order is placed once more.
     once = probe.kind == "error_log" or getattr(probe, "places_orders", False)
-    recheck = math.inf if once else probe.recheck
+    recheck = math.inf if once else getattr(probe, "again", probe.recheck)
     group = {"http": "http", "checkout": "browser"}.get(probe.kind, "other")
     return Job(target=target, group=group, interval=probe.interval, timeout=probe.timeout + PROBES[probe.kind].overtime, recheck=recheck,
                fast=fast_spacing(probe, factor), heavy=secure or probe.kind != "http")

@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from monitor.clock import clock_time, day, span
-from monitor.signal_words import because, change, evidence, mark, ruling_word, sides
+from monitor.signal_words import change, evidence, mark, not_judged, ruling_word, sides
 from probes.scrub import visible
 
-_NAMED = 4           # signals of a probe that are named when they are not judged
 _COLOURS = {"pass": "green", "regression": "bold red", "inconclusive": "yellow", "watching": "cyan"}
 
 
@@ -32,28 +31,15 @@ def status(facts: Mapping[str, Any]) -> None:
     console.print(f"{head}  verdict {_verdict(facts['verdict'])}")
     if facts["sentence"]:
         console.print(escape(facts["sentence"]))
-    for missing in facts["missing"]:
+    for missing in facts["missing"] if facts["verdict"] != "regression" else ():
         console.print(f"  still missing: {escape(missing)}")
     judged = [signal for signal in facts["signals"] if mark(signal) != "not judged"]
     if judged:
         console.print(_signals(judged))
     for line in not_judged(facts["signals"]):
-        console.print(f"  {escape(line)}", highlight=False)
+        console.print(f"  not judged yet, {escape(line)}", highlight=False)
     for act in facts.get("acts", ()):
         console.print(f"  {clock_time(act['at'])}  {escape(act['act'])} by {escape(act['by'])}  {escape(act['detail'])}".rstrip(), highlight=False)
-
-
-def not_judged(signals: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line for each probe with signals of which nothing can be said yet: how many, which, and why the first of them."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for signal in signals:
-        if mark(signal) == "not judged":
-            found.setdefault(" ".join(filter(None, (signal["probe"], signal["device"], signal["cohort"]))), []).append(signal)
-
-    def told(group: list[Mapping[str, Any]]) -> str:
-        named = ", ".join(s["signal"] for s in group[:_NAMED]) + (f" and {len(group) - _NAMED} more" if len(group) > _NAMED else "")
-        return f"{named}: {because(group[0]) or 'no runs'}"
-    return [f"not judged yet, {name}: {told(group)}" for name, group in found.items()]
 
 
 def _signals(signals: Iterable[Mapping[str, Any]]) -> Table:

@@ -40,7 +40,7 @@ _LOGGED = (
 
 _BROWSED = (
     Signal("step *", "bernoulli", "step/*"),
-    Signal("step *", "latency", "step/*"),
+    Signal("duration of step *", "latency", "step/*"),
     Signal("TTFB of *", "latency", "ttfb/*"),
     Signal("FCP of *", "latency", "fcp/*"),
     Signal("LCP of *", "latency", "lcp/*"),

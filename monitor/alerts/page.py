@@ -168,7 +168,7 @@ class Page:
             ("Likely culprit", self.culprit),
             ("Still works", ", ".join(self.works)),
             ("Newest evidence", "".join(f"\n  {line}" for line in self.evidence)),
-            *((what.capitalize(), address) for what, address in self.kept.items()),
+            *((words.artifact(what), address) for what, address in self.kept.items()),
             ("Do first", self.first),
             ("What that costs", self.cost),
             ("Acknowledged by", self.acked_by),

@@ -13,6 +13,7 @@ from aiohttp import ClientSession
 from pydantic import Field
 from yarl import URL
 
+from monitor.alerts import words
 from monitor.alerts.delivery import Delivered, DeliveryError, Message, ReceiverSettings
 from monitor.alerts.document import encode, shortened
 from monitor.alerts.page import Page
@@ -126,7 +127,7 @@ def _change(message: Message) -> Event:
 
 
 def _links(page: Page) -> list[dict[str, str]]:
-    kept = ((address, what.capitalize()) for what, address in page.kept.items())
+    kept = ((address, words.artifact(what)) for what, address in page.kept.items())
     links = ((page.link, "Details"), (page.update_link, "Update"), (page.runbook, "Runbook"), *kept)
     return [{"href": href, "text": text} for href, text in links if href.startswith(("https://", "http://"))]
 

@@ -15,6 +15,7 @@ from probes.scrub import scrub
 MOST_EVIDENCE = 6
 MOST_ARTIFACTS = 5
 MOST_NAMES = 20
+_STEP = "step "  # of a checkout: how its signals of steps that fail begin
 SOON = 3600.0  # an outage this soon after an update started is told as "after", a later one as "may belong to"
 
 Means = Mapping[str, str]
@@ -126,8 +127,14 @@ def evidence(incident: Incident) -> tuple[str, ...]:
 
 
 def artifacts(incident: Incident) -> tuple[tuple[str, str], ...]:
-    """What it is and what it is called, of the newest evidence that was kept: ("screenshot", "NAME.png")."""
-    return tuple(next(filter(None, (mentioned(m.evidence) for m in _newest(incident))), ())[:MOST_ARTIFACTS])
+    """What it is and what it is called, of the newest evidence that was kept: ("screenshot", "NAME.png"), which comes first."""
+    found = next(filter(None, (mentioned(m.evidence) for m in _newest(incident))), [])
+    return tuple(sorted(found[:MOST_ARTIFACTS], key=lambda one: one[0] != "screenshot"))
+
+
+def artifact(what: str) -> str:
+    """A kind of evidence as a heading."""
+    return {"details": "What the browser saw", "page": "Page as text"}.get(what, what.capitalize())
 
 
 def _newest(incident: Incident) -> list[Member]:
@@ -157,7 +164,7 @@ def first_step(incident: Incident, url: str, update: Update | None) -> tuple[str
     if incident.cause.startswith(OURS):
         return _mend(incident.cause), "nothing"
     if incident.kind == "monitor_fault":
-        first = "look at the log of Tillwatch on its host, and run `tillwatch probe NAME` there"
+        first = _measure_again(_down(incident.members))
         return first, "nothing; until it is mended nobody watches these probes"
     if incident.kind == "regression":
         return (
@@ -183,7 +190,7 @@ def _regression(incident: Incident, means: Means, now: float) -> str:
     meaning = means.get(worst["probe"], "") if worst and worst["failed_after"] is not None else ""
     if worst and meaning:
         others = _listed([n for n in dict.fromkeys(f"*{s['probe']}*" for s in guilty) if n != f"*{worst['probe']}*"])
-        numbers = _failed(worst, f" since {line(_update_name(incident, start=False), 80)}")
+        numbers = _failed(worst, guilty, f" since {line(_update_name(incident, start=False), 80)}")
         return f"{_capital(meaning)} {since}: {numbers}{f'; also worse: {others}' if others else ''}"
     told = str(incident.ruling.get("sentence", "")).rstrip(". ")
     what, colon, numbers = told.partition(": ")
@@ -217,6 +224,11 @@ def _storm(incident: Incident, means: Means, now: float) -> str:
     meant = means.get(worst.probe, "").strip().rstrip(".")
     first = f"first of all {_name(worst)}{f' ({meant})' if meant else ''}, then {_names([m for m in down if m.probe != worst.probe])}"
     return f"{len(_distinct(down))} probes fail for different reasons since {moment(incident.began, now)}: {first}"
+
+
+def _measure_again(down: Sequence[Member]) -> str:
+    look = "mend the flow, `tillwatch flow check` says where" if down and down[0].reason == "flow" else "look at the log of Tillwatch on its host"
+    return f"{look}, and run `tillwatch probe {line(down[0].probe, 64) if down else 'NAME'}` there"
 
 
 def _mend(cause: str) -> str:
@@ -284,7 +296,9 @@ def _guilty(ruling: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _signals(ruling: Mapping[str, Any]) -> list[str]:
-    told = [_signal(s) for s in _guilty(ruling) if not s.get("news")]
+    guilty = _guilty(ruling)
+    steps = [step for whole in guilty for step in _steps(whole, guilty)]
+    told = [_signal(s, guilty) for s in guilty if not s.get("news") and s not in steps]
     return [*told[:1], *_logged(_news(ruling)), *told[1:]]
 
 
@@ -309,10 +323,10 @@ def _lies_in(ruling: Mapping[str, Any], update: Update | None) -> str:
     return ""
 
 
-def _signal(signal: Mapping[str, Any]) -> str:
+def _signal(signal: Mapping[str, Any], guilty: Sequence[Mapping[str, Any]]) -> str:
     name = _target(signal["probe"], signal["device"])
     if signal["failed_after"] is not None:
-        return _failed(signal)
+        return _failed(signal, guilty)
     if signal.get("after_text"):
         return f"{name} {signal['signal']}: {line(signal['after_text'], 200, foreign=True)}, before {signal['before_text']}"
     bounds = ""
@@ -321,9 +335,18 @@ def _signal(signal: Mapping[str, Any]) -> str:
     return f"{name} {signal['signal']} {_seconds(signal['after'])}, before {_seconds(signal['before'])}{bounds}"
 
 
-def _failed(signal: Mapping[str, Any], since: str = "") -> str:
+def _failed(signal: Mapping[str, Any], guilty: Sequence[Mapping[str, Any]], since: str = "") -> str:
     name = _target(signal["probe"], signal["device"])
-    return f"{name} failed {signal['failed_after']} of {signal['n_after']}{since}, before {signal['failed_before']} of {signal['n_before']}"
+    at = _listed([line(step["signal"].removeprefix(_STEP), 64) for step in _steps(signal, guilty) or [signal] if step["signal"].startswith(_STEP)])
+    counted = f"{name} failed {signal['failed_after']} of {signal['n_after']}{since}, before {signal['failed_before']} of {signal['n_before']}"
+    return f"{counted}, at {at}" if at else counted
+
+
+def _steps(whole: Mapping[str, Any], guilty: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """At which of its steps the runs fail, for which the run as a whole speaks."""
+    target = whole["probe"], whole["device"], whole["cohort"]
+    return [s for s in guilty if whole["signal"] == "success" and s["signal"].startswith(_STEP) and s["failed_after"] is not None
+            and (s["probe"], s["device"], s["cohort"]) == target]
 
 
 def _seconds(value: float | None) -> str:

@@ -94,7 +94,7 @@ def _failing(signal: SignalFacts, row: SignalRuling) -> str:
 
 
 def _slower(signal: SignalFacts, row: SignalRuling) -> str:
-    name = f"*{signal.subject.name}*" + (f" ({row.signal})" if signal.before.signal.value else "")
+    name = f"*{signal.subject.name}*" + (f" ({row.signal.removeprefix('duration of ')})" if signal.before.signal.value else "")
     if is_tail(row):
         numbers = f"takes {duration(row.after_p95 or 0.0)} or more, before {duration(row.before_p95 or 0.0)}"
         return f"Some customers wait longer: one in twenty runs of {name} {numbers}"

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import NoReturn
 
 from playwright.async_api import Locator, Page
 
@@ -13,6 +14,7 @@ PAYMENT = "payment"                  # a step of this name submits, said or not
 MOST_STEPS = 60
 MOST_ORDERS = 20
 _LONGEST = 64                        # characters of a step's name and of an order's number
+_WHOLE = 8                           # characters of a secret that is no part of an order's number by chance
 _TWICE = "the flow wanted to submit a second time in one run"
 
 
@@ -37,6 +39,7 @@ class Hooks:
     settle: Callable[[], Awaitable[None]]
     reason: Callable[[BaseException], str]
     ask: Ask
+    halt: Callable[[], Awaitable[None]]                              # from now on nothing that the flow does reaches the shop
 
 
 @dataclass(slots=True)
@@ -55,6 +58,9 @@ class _State:
     last: str = ""                   # the newest one that was entered
     granted: bool = False            # it may submit, once
     clicked: bool = False
+    asking: float = 0.0              # s of the step under way that went by until it was known whether it may
+    over: str = ""                   # why it may do no more
+    stopped: bool = False
 
 
 class Flow:
@@ -87,6 +93,16 @@ class Flow:
         return self._state.granted
 
     @property
+    def stopped(self) -> bool:
+        """Whether it came to the step before which it stops."""
+        return self._state.stopped
+
+    @property
+    def over(self) -> str:
+        """Why it may do no more; "" as long as it may."""
+        return self._state.over
+
+    @property
     def within(self) -> str:
         """The step under way, or the last one."""
         return self._state.within or self._state.last
@@ -100,18 +116,21 @@ class Flow:
 
     def order(self, number: str) -> None:
         """Note the number of an order that was placed, so that it is cancelled, or that somebody hears of it."""
-        text = " ".join(str(number).split())[:_LONGEST]
+        text = str(number)
+        for secret in (one for one in self._secrets.values() if len(one) >= _WHOLE):      # a page may say anything where a number should be
+            text = text.replace(secret, "[hidden]")
+        text = " ".join(text.split())[:_LONGEST]
         if text and text not in self._state.orders and len(self._state.orders) < MOST_ORDERS:
             self._state.orders.append(text)
 
     @contextlib.asynccontextmanager
     async def step(self, name: str, *, submits: bool = False) -> AsyncIterator[None]:
         """A named, timed part of the flow. It ends the flow where that is to stop; with `submits` it asks first whether it may."""
-        self._enter(name)
+        await self._enter(name)
         if submits or name == PAYMENT:
             await self._grant()
         await self._hooks.told(name, "begun", 0.0, "")
-        begun = monotonic()
+        begun, self._state.asking = monotonic(), 0.0
         try:
             yield
         except BaseException as error:
@@ -120,27 +139,34 @@ class Flow:
         await self._leave(name, monotonic() - begun, "")
         await self._hooks.settle()
 
-    def _enter(self, name: str) -> None:
+    async def _enter(self, name: str) -> None:
+        if self._state.over:
+            raise Refused(self._state.over)
+        if name == self._limits.stop_before:
+            self._state.stopped = True
+            await self._end(f'the flow went on after "{name}", before which it is to stop: it must let go what a step raises')
+            raise Stopped
         if self._state.within:
             raise FlowError(f'the step "{name}" stands inside the step "{self._state.within}": write one after the other')
         if not name or len(name) > _LONGEST or not name.isprintable():
             raise FlowError(f"a step's name has 1 to {_LONGEST} printable characters, unlike {name!r}")
         if any(step.name == name for step in self._state.steps) or len(self._state.steps) >= MOST_STEPS:
             raise FlowError(f'the step "{name}" comes twice, or there are more than {MOST_STEPS}: each has a name of its own')
-        if name == self._limits.stop_before:
-            raise Stopped
         self._state.within = self._state.last = name
         self._hooks.entered(name)
 
     async def _leave(self, name: str, seconds: float, reason: str) -> None:
+        seconds = max(0.0, seconds - self._state.asking)
         self._state.within = ""
         self._state.steps.append(StepReport(name, seconds, reason))
         await self._hooks.told(name, "failed" if reason else "ok", seconds, reason)
 
     async def submit(self, locator: Locator) -> None:
         """Click what places the order, if this run may: asked and recorded before the click, once a run."""
+        if self._state.over:
+            raise Refused(self._state.over)
         if self._state.clicked:
-            raise Refused(_TWICE)
+            await self._refuse(_TWICE)
         if not self._state.granted:
             await self._grant()
         self._state.clicked = True
@@ -149,9 +175,28 @@ class Flow:
     async def _grant(self) -> None:
         """Raises Refused."""
         if self._limits.stop_before:
-            raise Refused(f'the flow is to stop before "{self._limits.stop_before}" and wanted to submit')
+            await self._refuse(f'the flow is to stop before "{self._limits.stop_before}" and wanted to submit')
         if self._state.granted:
-            raise Refused(_TWICE)
-        if why := await self._hooks.ask():
-            raise Refused(why)
+            await self._refuse(_TWICE)
+        began = monotonic()
+        why = await self._hooks.ask()
+        self._state.asking += monotonic() - began
+        if why:
+            await self._refuse(why)
         self._state.granted = True
+
+    async def _refuse(self, why: str) -> NoReturn:
+        await self._end(why)
+        raise Refused(why)
+
+    async def _end(self, why: str) -> None:
+        self._state.over = why
+        await self._hooks.halt()
+
+    def end(self) -> None:
+        """The run is over: what is left of the flow may do nothing more."""
+        self._state.over = self._state.over or "the run is over"
+
+    def reopen(self) -> None:
+        """For the flow's own cleanup of what it ordered."""
+        self._state.over = ""

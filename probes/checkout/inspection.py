@@ -70,12 +70,17 @@ def inspect(source: str, stop_before: str = "payment") -> list[Remark]:
 
 
 def step_names(source: str) -> list[str] | None:
-    """The names of a flow's steps in their order; None when one of them is not written out, or it is no Python. Those of `cleanup` do not count."""
+    """The names of the steps that a flow enters, in their order; None when one is not written out, or it is no Python.
+
+    Those of `cleanup` do not count, nor those without `async with`: they hold nothing back.
+    """
     try:
-        names = [step.name for step in _steps(ast.parse(source))]
+        steps = _steps(ast.parse(source))
     except (SyntaxError, ValueError, RecursionError):
         return None
-    return None if None in names else [name for name in names if name is not None]
+    if any(step.name is None for step in steps):
+        return None
+    return [step.name for step in steps if step.name and isinstance(step.block, ast.AsyncWith)]
 
 
 def uses(source: str) -> list[tuple[int, bool, str]]:

@@ -76,6 +76,10 @@ class Limits:
         self.day, self.runs, self.last = today, runs + 1, _text(run)
         return True
 
+    def give_back(self) -> None:
+        """The run that was counted last did not get as far as the shop."""
+        self.runs = max(0, self.runs - 1)
+
     @property
     def full(self) -> bool:
         """Whether so many orders wait to be cancelled that no further one may be placed."""

@@ -51,7 +51,8 @@ async def _run_elsewhere(path: Path, job: Job, told: Told, ask: Ask) -> Report:
         return Report("browser", f"whoever serves at {path} does not answer")
     except (FrameError, OSError) as error:
         words = f"the browser service at {path}: {getattr(error, 'strerror', None) or error}"
-        return talk.lost(words) if writer else Report("browser", scrub(f"{words}. Does tillwatch-browser.service run?"))
+        advice = "Is this user in the group of the socket?" if isinstance(error, PermissionError) else "Does tillwatch-browser.service run?"
+        return talk.lost(words) if writer else Report("browser", scrub(f"{words}. {advice}"))
     finally:
         if writer:
             writer.transport.abort()                   # by which the server knows that nobody waits for the run any more

@@ -29,6 +29,7 @@ MOST_SOURCE = 1_000_000    # bytes of a flow file
 OVERTIME = 36.0            # s beyond its timeout after which a run has surely ended: evidence, a browser that is killed, orders cancelled
 _CANCELLING = 25.0         # s for all orders of a run; what is left waits for the next one
 _READING = 5.0             # s until a file that does not let itself be read is given up
+_UNTOUCHED = {"local_resources", "flow", "refused"}        # without a step: the shop has not heard of such a run
 _KINDS = re.compile(r"[a-z]{1,16}")
 
 
@@ -71,10 +72,13 @@ async def probe(settings: CheckoutSettings, clients: Clients, checkpoint: bytes 
         job = replace(job, profile_dir=profiles.of(settings)) if profiles else job
     except (OSError, SecretError, ValueError) as error:
         reason = "settings" if isinstance(error, SecretError) else "flow"
+        limits.give_back()
         return _sample(settings, Report(reason, scrub(_words(error))), limits)
     keeping = _Keeping(clients)
     report = await link.run(job, keeping.told, lambda: _may_submit(settings, clients, limits, job.run))
     report.evidence += await keeping.named()
+    if report.reason in _UNTOUCHED and not report.steps:       # a mistake that is mended must not wait for the next day
+        limits.give_back()
     await _cancel_orders(settings, limits, report)
     return _sample(settings, report, limits)
 
@@ -158,6 +162,8 @@ class _Keeping:
 
 async def _cancel_orders(settings: CheckoutSettings, limits: Limits, report: Report) -> None:
     """Those of this run, and those that are still there from earlier ones. What is left is said, and tried again by the next run."""
+    if report.submitted and report.reason == "browser" and not report.orders:
+        report.evidence += "; an order may have been placed, and its number is not known" * ("may have been placed" not in report.evidence)
     limits.owe(report.orders)
     if not limits.orders:
         return

@@ -9,6 +9,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from html import unescape
 from time import monotonic
 from typing import Any
 
@@ -34,6 +35,7 @@ _BODY_TIME = 2.0           # s for one
 _ERROR_PAGE_TIME = 1.0     # s for the page of a main document that failed
 _LOADING, _SETTLING = 1.2, 2.0     # s that `settle` waits for the load event, and takes in all
 _TAIL = 40
+_NEEDED = frozenset(("script", "document", "window"))      # without which a page may not do what it should
 
 
 @dataclass(slots=True)
@@ -73,6 +75,9 @@ class Recorder:
         self._context: BrowserContext | None = None
         self._main: Page | None = None
         self._answer: Response | None = None                # of the main document that is shown
+        self._failing: asyncio.Task[None] | None = None     # reads the error page that came as such
+        self.broke: tuple[str, str] | None = None           # the main document that was asked for last, and why it did not come
+        self._unreached: dict[str, dict[str, None]] = {}    # step: hosts of scripts and frames that it may not reach
         self._step, self._over = "", False
         self._noted: dict[Request, Noted] = {}
         self._left: dict[Frame, int] = {}                   # when a frame was last asked to show something else, in `order`
@@ -129,6 +134,12 @@ class Recorder:
         if self._tasks and (left := min(0.5, until - monotonic())) > 0:
             await asyncio.wait(self._tasks, timeout=left)
 
+    async def failing(self) -> Fault | None:
+        """Why the flow cannot go on, if the main document came as an error page: known once that was read, in a second at most."""
+        if self._failing:
+            await asyncio.wait([self._failing], timeout=_ERROR_PAGE_TIME)
+        return self.stopped.result() if self.stopped.done() else None
+
     async def explained(self, page: Page) -> Fault | None:
         """Why a step may have failed although the shop is well, or closed on purpose: a bot wall, or a maintenance page that says 200."""
         html = await self.vitals.html(page, 1.0)
@@ -168,6 +179,10 @@ class Recorder:
     def told(self, step: str) -> str:
         """What was found in a step, the most telling first, in a sentence; "" when nothing was."""
         return scrub("; ".join(dict.fromkeys(one.text or one.name for one in self._found.told(step)[:3])), self._secrets, limit=300)
+
+    def unreached(self, step: str) -> list[str]:
+        """Hosts of which scripts and frames were wanted in a step, and that the browser may not reach."""
+        return list(self._unreached.get(step, ()))
 
     def network_tail(self) -> list[dict[str, str]]:
         """The last requests: method, address without values, type, and how they ended."""
@@ -223,8 +238,9 @@ class Recorder:
         if asked.main and not 300 <= status < 400:
             self._answer = response
             self._look_at_headers(response)
+            self.broke = None
             if status >= 400:
-                self._begin(self._stop(response))
+                self._failing = self._begin(self._stop(response))
         looked_at = own and (asked.type in ASSETS or asked.type in ASKED)              # reading the headers of each image would cost
         media = response.headers.get("content-type", "")[:100].partition(";")[0].strip().lower() if looked_at else ""
         if remark := answered(asked, status, media, self._hosts):
@@ -241,11 +257,19 @@ class Recorder:
         noted = self._noted.get(request) or self._unnoted(request)
         why = request.failure or "failed"
         noted.end = f"{noted.end}, {why}" if noted.end.isdecimal() else why
+        self._note_unreached(noted, why)
         if self._over or noted.told:                         # a stylesheet that answers 404 is aborted too
             return
         if remark := failed(noted.asked, why, self._hosts, left=self._was_left(noted)):
             self._failed += self._hosts.is_own(host_of(noted.asked.url))
             self._add(remark, noted.step)
+
+    def _note_unreached(self, noted: Noted, why: str) -> None:
+        host, needed = host_of(noted.asked.url), noted.asked.type in _NEEDED
+        if noted.asked.main and "ABORTED" not in why:
+            self.broke = noted.asked.url, why
+        elif needed and not self._hosts.may_reach(host) and len(hosts := self._unreached.setdefault(noted.step, {})) < _TAIL:
+            hosts[host_name(host)] = None
 
     def _unnoted(self, request: Request) -> Noted:
         frame = _frame(request)
@@ -280,10 +304,11 @@ class Recorder:
 
     # what answers say
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(work, name="checkout body")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _read_json(self, response: Response, noted: Noted) -> None:
         length = response.headers.get("content-length", "0")[:20]
@@ -302,10 +327,14 @@ class Recorder:
             self._found.add("json", how, step=noted.step, url=noted.asked.url, text=text, fixed=True)
 
     async def _stop(self, response: Response) -> None:
-        answer = as_answer(response, await body_of(response, _ERROR_PAGE_TIME))
-        if not self.stopped.done():
-            where = shown(response.url, self._secrets)
-            self.stopped.set_result(special(answer) or Fault("status", f"{where} answered {answer.status} {answer.title[:100]}".rstrip()))
+        body = b""
+        try:
+            body = await body_of(response, _ERROR_PAGE_TIME)
+        finally:                                             # also when it is cancelled: the status is known
+            if not self.stopped.done():
+                answer, where = as_answer(response, body), shown(response.url, self._secrets)
+                said = f"{where} answered {answer.status} {unescape(answer.title)[:100]}".rstrip()
+                self.stopped.set_result(special(answer) or Fault("status", said))
 
     # pages
 
@@ -334,7 +363,7 @@ class Recorder:
         told = error.error
         message, page = told.message[:2000], error.page
         self._console.append((self._step, "page error", message))
-        if is_html_as_script(message) and self._step in self._mistyped:
+        if self._over or (is_html_as_script(message) and self._step in self._mistyped):
             return                                           # the file was told already
         at = getattr(error, "location", None) or {}
         where = str(at.get("url") or "") or (page.url if page else "")

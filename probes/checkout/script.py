@@ -33,10 +33,12 @@ def load(job: Job) -> Script:
     _check_cards(job)
     if job.steps:
         steps = [DeclaredStep.model_validate(step) for step in job.steps]
+        _check_end(job, [step.name for step in steps])
         return Script(lambda flow: walk(flow, steps))
     space = _run(_compiled(job), job)
-    _check_end(job)
-    return Script(_function(space, "checkout", 1, job.file), _function(space, "cleanup", 2, job.file) if "cleanup" in space else None)
+    script = Script(_function(space, "checkout", 1, job.file), _function(space, "cleanup", 2, job.file) if "cleanup" in space else None)
+    _check_end(job, step_names(job.source))
+    return script
 
 
 def _check_cards(job: Job) -> None:
@@ -46,14 +48,14 @@ def _check_cards(job: Job) -> None:
         raise UnsafeError(f"{', '.join(refused)} is no known test card: a probe never uses a real one")
 
 
-def _check_end(job: Job) -> None:
-    """The step before which it stops must exist: else the flow would go on to the end."""
-    names = step_names(job.source)
+def _check_end(job: Job, names: list[str] | None) -> None:
+    """The step before which it stops must exist: else the flow would go on to the end. Raises UnsafeError."""
+    file = job.file or "this flow"
     if job.stop_before and names is not None and job.stop_before not in names:
         known = ", ".join(f'"{name}"' for name in names) or "none"
-        raise UnsafeError(f'stop_before = "{job.stop_before}" is no step of {job.file}, so it would not stop there; its steps: {known}')
+        raise UnsafeError(f'stop_before = "{job.stop_before}" is no step of {file}, so it would not stop there; its steps: {known}')
     if job.stop_before and names is None:
-        raise UnsafeError(f'{job.file} has steps whose names are not written out, so nobody can see whether it stops before "{job.stop_before}"')
+        raise UnsafeError(f'{file} has steps whose names are not written out, so nobody can see whether it stops before "{job.stop_before}"')
 
 
 def _compiled(job: Job) -> CodeType:

@@ -4,6 +4,7 @@ A flow is a program, so who may open the socket may do what this service may do;
 """
 
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -58,13 +59,10 @@ async def serve(path: Path, settings: BrowserSettings, *, ready: Callable[[], ob
 
 def _bind(path: Path) -> socket.socket:
     """A socket at this path. One that a server left behind is replaced, one at which a server listens is not."""
-    if path.is_socket() and _served(path):
-        raise ServedError(f"{path}: another one serves there already")
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o777 & ~MODE)                        # from the first moment on
     try:
-        if path.is_socket():
-            path.unlink()
+        _make_room(path)
         listening.bind(str(path))
         listening.listen(_CLIENTS)
     except OSError as error:
@@ -74,6 +72,14 @@ def _bind(path: Path) -> socket.socket:
         os.umask(mask)
     listening.setblocking(False)
     return listening
+
+
+def _make_room(path: Path) -> None:
+    """Raises OSError."""
+    if path.is_socket():
+        if _served(path):
+            raise OSError(errno.EADDRINUSE, "another one serves there already")
+        path.unlink()
 
 
 def _remove(path: Path) -> None:

@@ -86,7 +86,7 @@ class CheckoutSettings(Named):
     stop_before: str = Field(default="payment", description='the step that is not entered; "" places the order')
     step_timeout: Duration = Field(default=15.0, ge=0.1, description="an action or assertion of the flow fails after this")
     hosts: Several[Host] = Field(default=(), description="all that the browser can reach; without it the host of url")
-    max_runs_per_day: int | None = Field(default=None, ge=1, description="more are not made; without it a quarter more than the interval makes")
+    max_runs_per_day: int | None = Field(default=None, ge=1, description="more are not made; without it what interval and recheck make of a day")
     variables: Mapping[Key, Text] = Field(default={}, description="what the flow reads as flow.vars; {run} in a value is another for each run")
     secrets: Mapping[Key, SecretField] = Field(default={}, description="what the flow reads with flow.secret")
     fail_on: Several[Kind] = Field(default=(), description="findings that fail a run though its steps came out")
@@ -128,9 +128,16 @@ class CheckoutSettings(Named):
 
     @property
     def cap(self) -> int:
-        """Runs a day that are made at most, all devices together."""
-        interval = getattr(self, "interval", 75.0)
-        return self.max_runs_per_day or math.ceil(_SPARE * DAY / interval) * max(1, len(self.devices))
+        """Runs a day that are made at most, all devices together. A shop that is down all day, and is looked at again soon, does not reach it."""
+        interval, recheck = getattr(self, "interval", 75.0), math.inf if self.places_orders else getattr(self, "recheck", 10.0)
+        return self.max_runs_per_day or math.ceil(_SPARE * DAY / interval + DAY / recheck) * max(1, len(self.devices))
+
+    @property
+    def again(self) -> float:
+        """Seconds until a run that failed may be repeated: so many that a day of failures stays within `cap`. Infinite for what places orders."""
+        spare = self.cap / max(1, len(self.devices)) - DAY / getattr(self, "interval", 75.0)
+        soonest = max(getattr(self, "recheck", 10.0), DAY / spare) if spare > 0 else math.inf
+        return math.inf if self.places_orders else soonest
 
     @property
     def reachable(self) -> tuple[str, ...]:

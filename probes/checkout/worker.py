@@ -30,7 +30,7 @@ from probes.scrub import scrub
 
 Run = Callable[[Browser, Job, Say, Ask, Mapping[str, Any]], Awaitable[Report]]
 
-_LAUNCHING = 10.0          # s for driver and browser to stand
+_LAUNCHING = 20.0          # s for driver and browser to stand: Firefox takes its time on a busy machine
 _CLOSING = 3.0             # s for a browser to close that is replaced by another
 _STOPPING = 0.8            # s in which a run that was told to stop has to
 _TICK = 0.5                # s between two looks of the warden at the memory

@@ -253,6 +253,29 @@ def test_evidence_is_guilty_signals_first_and_scrubbed() -> None:
     assert not any(part in lines[2] for part in ("4111", "ann@", "10.1.2.3"))
 
 
+def test_the_step_at_which_a_checkout_fails_is_told_once() -> None:
+    """Its signal has the numbers of the run as a whole: two lines alike would say nothing of where."""
+    whole, step = signal("checkout", signal="success", device="iPhone 15"), signal("checkout", signal="step payment", device="iPhone 15")
+    told = page(replace(REGRESSION, ruling={"signals": [whole, step]}), replace(FACTS, means={"checkout": "customers cannot buy"}))
+    assert told.evidence == ("*checkout* (iPhone 15) failed 4 of 4, before 0 of 288, at payment",)
+    assert told.sentence.endswith("failed 4 of 4 since update 2.0, before 0 of 288, at payment")
+    alone = page(replace(REGRESSION, ruling={"signals": [step, signal("checkout", signal="success", device="Pixel 7")]}))
+    assert alone.evidence == (told.evidence[0], "*checkout* (Pixel 7) failed 4 of 4, before 0 of 288")
+
+
+def test_what_was_kept_begins_with_what_can_be_looked_at() -> None:
+    member = make_member("pay", evidence=f"no button [details artifacts/{'2b' * 16}.json, screenshot artifacts/{SHOT}]")
+    text = page(make_incident(members=(member,)), replace(FACTS, base="https://till.example/")).text()
+    assert text.index("\nScreenshot: ") < text.index("\nWhat the browser saw: ")
+    assert text.count("\nDetails: ") <= 1
+
+
+def test_a_flow_that_is_wrong_is_to_be_mended_first() -> None:
+    flow, other = (page(make_incident(kind="monitor_fault", members=(make_member("buy", reason=reason),))).first for reason in ("flow", "browser"))
+    assert flow == "mend the flow, `tillwatch flow check` says where, and run `tillwatch probe buy` there"
+    assert other == "look at the log of Tillwatch on its host, and run `tillwatch probe buy` there"
+
+
 KEY = "changed:error:KeyError at payment_gateway.py _reference [payment]"
 LOGGED = signal(
     "app-errors", signal="new errors", test="novelty", critical=False, failed_before=None, failed_after=None, before=0.0, after=2.0, guilty=False,

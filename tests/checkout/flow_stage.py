@@ -122,7 +122,7 @@ async def stage(
         found.asked += 1
         return refused
 
-    hooks = Hooks(entered=lambda _: None, told=told, settle=nothing, reason=lambda error: type(error).__name__, ask=ask)
+    hooks = Hooks(entered=lambda _: None, told=told, settle=nothing, reason=lambda error: type(error).__name__, ask=ask, halt=nothing)
     secrets = {"card": SECRET}
     found = Stage(page, Flow(page, url, Limits(stop_before, within), {"run": "r7"}, secrets, hooks))
     try:

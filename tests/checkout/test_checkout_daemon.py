@@ -17,9 +17,9 @@ import pytest
 
 from monitor.config import load
 from monitor.exporter import Exporter
+from monitor.signal_words import not_judged
 from monitor.targets import job as job_of
 from monitor.targets import of_device, watches
-from monitor.terminal import not_judged
 from probes.checkout.job import Job, Launch
 from probes.checkout.link import Link
 from probes.checkout.settings import BrowserSettings
@@ -73,7 +73,7 @@ def test_each_device_is_a_target_with_its_share_of_the_daily_limit(tmp_path: Pat
 
 @pytest.mark.parametrize(("keys", "flow", "warning"), [
     ("", STOPS.replace("payment", "pay"), 'no step of flow.py is called "payment", so every run will be refused'),
-    ("", "async def checkout(flow:\n", 'no step of flow.py is called "payment"'),
+    ("", "async def checkout(flow:\n", None),              # what is said of it is another thing
     ('stop_before = ""', "", None),
     ("", STOPS, None),
 ])
@@ -122,8 +122,8 @@ def test_signals_of_which_nothing_can_be_said_take_one_line() -> None:
                 "ruled_clean": False, "threshold": 2.0, "n_after": 3, "needed": None, "note": "baseline too short: 17 of 90 runs"}
     steps = [signal("checkout", f"step {n}", None) for n in range(6)]
     lines = not_judged([signal("checkout", "duration", 0.1), *steps, signal("logs", "errors", None)])
-    assert lines == ["not judged yet, checkout: step 0, step 1, step 2, step 3 and 2 more: baseline too short: 17 of 90 runs",
-                     "not judged yet, logs: errors: baseline too short: 17 of 90 runs"]
+    assert lines == ["checkout: step 0, step 1, step 2, step 3 and 2 more: baseline too short: 17 of 90 runs",
+                     "logs: errors: baseline too short: 17 of 90 runs"]
 
 
 @NEEDS_CHROMIUM

@@ -1,11 +1,16 @@
 """The daily cap and the orders that wait to be cancelled, across restarts and whatever a checkpoint holds."""
 
 import json
+import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.config import probe_model
+from monitor.targets import of_device
 from probes.checkout.limits import MOST_ORDERS, Limits, OneRun
 
 NOON = 20_000 * 86_400.0 + 43_200.0
@@ -41,6 +46,22 @@ def test_a_lower_cap_counts_at_once() -> None:
     assert all(limits.take(NOON, 10) for _ in range(5))
     assert not again(limits).take(NOON, 5)
     assert again(limits).take(NOON, 6)
+
+
+def test_a_shop_that_is_down_all_day_is_looked_at_all_day() -> None:
+    """It is looked at again soon as long as it is down, and nobody would see it recover once the limit is reached."""
+    def settings(**keys: Any) -> Any:
+        raw = {"name": "checkout", "kind": "checkout", "url": "http://127.0.0.1", "flow": "flow.py", "interval": "5m", "recheck": "10s"}
+        return probe_model("checkout").model_validate(raw | keys, context={"base": Path("/")})
+    assert settings().cap >= DAY / 10
+    assert settings().again == 10
+    few = settings(max_runs_per_day=1000)
+    assert DAY / 300 + DAY / few.again == pytest.approx(1000)
+    assert settings(max_runs_per_day=288).again == math.inf
+    ordering = settings(stop_before="")
+    assert (ordering.cap, ordering.again) == (360, math.inf)
+    two = settings(devices=["iPhone 15", "Desktop Chrome"], max_runs_per_day=2000)
+    assert two.again == few.again == of_device(few, "iPhone 15").again
 
 
 def test_orders_wait_until_they_are_gone_across_restarts() -> None:
