@@ -5,6 +5,7 @@ import linecache
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from types import CodeType
 from typing import Any
 
@@ -35,17 +36,22 @@ def load(job: Job) -> Script:
         steps = [DeclaredStep.model_validate(step) for step in job.steps]
         _check_end(job, [step.name for step in steps])
         return Script(lambda flow: walk(flow, steps))
-    space = _run(_compiled(job), job)
+    space = _run(_compiled(job.source, job.file), job)
     script = Script(_function(space, "checkout", 1, job.file), _function(space, "cleanup", 2, job.file) if "cleanup" in space else None)
-    _check_end(job, step_names(job.source))
+    _check_end(job, _step_names(job.source))
     return script
 
 
 def _check_cards(job: Job) -> None:
-    texts = [job.source, *map(str, job.steps), *job.variables.values(), *job.secrets.values()]
-    refused = sorted({card for text in texts for card in refused_in(text)})
+    refused = set(_refused_in_flow("\n".join([job.source, *map(str, job.steps)])))
+    refused |= {card for text in (*job.variables.values(), *job.secrets.values()) for card in refused_in(text)}
     if refused:
-        raise UnsafeError(f"{', '.join(refused)} is no known test card: a probe never uses a real one")
+        raise UnsafeError(f"{', '.join(sorted(refused))} is no known test card: a probe never uses a real one")
+
+
+# A flow is the same from run to run, and a worker is asked for few of them.
+_refused_in_flow = lru_cache(maxsize=16)(refused_in)
+_step_names = lru_cache(maxsize=16)(step_names)
 
 
 def _check_end(job: Job, names: list[str] | None) -> None:
@@ -58,13 +64,14 @@ def _check_end(job: Job, names: list[str] | None) -> None:
         raise UnsafeError(f'{file} has steps whose names are not written out, so nobody can see whether it stops before "{job.stop_before}"')
 
 
-def _compiled(job: Job) -> CodeType:
-    linecache.cache[job.file] = len(job.source), None, job.source.splitlines(keepends=True), job.file     # for its lines in tracebacks
+@lru_cache(maxsize=16)
+def _compiled(source: str, file: str) -> CodeType:
+    linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file     # for its lines in tracebacks
     try:
-        return compile(job.source, job.file, "exec", dont_inherit=True)
+        return compile(source, file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
-        raise FlowError(f"{job.file}{f':{line}' if line else ''}: {getattr(error, 'msg', error)}") from None
+        raise FlowError(f"{file}{f':{line}' if line else ''}: {getattr(error, 'msg', error)}") from None
 
 
 def _run(code: CodeType, job: Job) -> dict[str, Any]:
