@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make se
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def till(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Till]:
-    async with opened(tmp_path_factory.mktemp("till"), web.get("/hang", hang), web.get("/sorry", sorry)) as stage:
+    pages = {"/hang": hang, "/sorry": sorry, "/cached": cached, "/worker.js": worker, "/release": release}
+    async with opened(tmp_path_factory.mktemp("till"), *(web.get(path, page) for path, page in pages.items())) as stage:
         yield stage
 
 
@@ -291,6 +292,47 @@ async def checkout(flow):
     assert [(sample.outcome, sample.overloaded) for sample in (first, second, third)] == [
         (Outcome.OK, True), (Outcome.OK, False), (Outcome.OK, False)], (first.evidence, second.evidence, third.evidence)
     assert (await till.buy(source % "", name="returning")).outcome is Outcome.OK         # and the clean one stays clean
+
+
+RELEASE = {"now": "old"}
+
+
+async def cached(_request: web.Request) -> web.Response:
+    """A page whose service worker keeps the script of the release in which it was installed."""
+    return web.Response(content_type="text/html", text="""<h1>App</h1><script>
+        navigator.serviceWorker.register('/worker.js').then(() => navigator.serviceWorker.ready).then(() => document.title = 'ready');
+        fetch('/release').then(r => r.text()).then(t => document.querySelector('h1').textContent = 'release ' + t);</script>""")
+
+
+async def worker(_request: web.Request) -> web.Response:
+    return web.Response(content_type="text/javascript", text="""
+        self.addEventListener('install', e => e.waitUntil(caches.open('v').then(c => c.add('/release')).then(() => self.skipWaiting())));
+        self.addEventListener('activate', e => e.waitUntil(self.clients.claim()));
+        self.addEventListener('fetch', e => { if (e.request.url.endsWith('/release')) e.respondWith(caches.match('/release')); });""")
+
+
+async def release(_request: web.Request) -> web.Response:
+    return web.Response(text=RELEASE["now"])
+
+
+async def test_only_a_returning_customer_meets_a_stale_service_worker(till: Till) -> None:
+    """What an update breaks for those who were there before it, and for nobody else."""
+    source = """
+async def checkout(flow):
+    async with flow.step("app"):
+        await flow.page.goto("/cached")
+        await expect(flow.page).to_have_title("ready")
+        await expect(flow.page.get_by_role("heading", name="release %s")).to_be_visible()
+    async with flow.step("payment"):
+        pass
+"""
+    RELEASE["now"] = "old"
+    assert (await till.buy(source % "old", profile="returning", name="stale")).outcome is Outcome.OK
+    RELEASE["now"] = "new"
+    clean = await till.buy(source % "new", name="fresh")
+    returning = await till.buy(source % "new", profile="returning", name="stale", step_timeout="1s")
+    assert (clean.outcome, returning.outcome, returning.reason) == (Outcome.OK, Outcome.FAILED, "step"), (clean.evidence, returning.evidence)
+    assert (await till.buy(source % "old", profile="returning", name="stale")).outcome is Outcome.OK       # however often: the visit stays
 
 
 async def test_a_run_that_is_cancelled_leaves_the_browser_usable(till: Till) -> None:
