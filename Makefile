@@ -30,11 +30,11 @@ demo: setup browser ## Play the whole story on this machine, in about two minute
 browser: setup      ## See to it that there is a browser: Debian's as root, else Playwright's own build
 	@sh tools/browser.sh $(BIN)
 
-# Most tests wait most of the time: what computes, and what a browser does, runs beside them, behind them in line for the processor.
+# Most tests wait most of the time: what computes, what a browser does and what reads logs runs beside them, behind them in line for the processor.
 test: setup servers ## Run all tests
 	@(nice -n 19 $(BIN)/pytest -p no:cacheprovider tests/judge; judge=$$?; \
-	  nice -n 5 $(BIN)/pytest -p no:cacheprovider tests/checkout; exit $$((judge | $$?))) > .tests-beside.log 2>&1 & beside=$$!; \
-	$(BIN)/pytest --ignore=tests/judge --ignore=tests/checkout; rest=$$?; \
+	  nice -n 5 $(BIN)/pytest -p no:cacheprovider tests/checkout tests/error_log; exit $$((judge | $$?))) > .tests-beside.log 2>&1 & beside=$$!; \
+	$(BIN)/pytest --ignore=tests/judge --ignore=tests/checkout --ignore=tests/error_log; rest=$$?; \
 	wait $$beside; beside=$$?; cat .tests-beside.log; exit $$((rest | beside))
 
 test-systemd: setup servers  ## The units on a systemd booted in a container (as root), the slow tests too
