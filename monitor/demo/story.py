@@ -185,8 +185,7 @@ def watch_the_shop(stage: _Stage) -> None:
     stage.expect(0, "check-config")
     stage.expect(0, "probe", "pay")
     if stage.browser:
-        told = stage.expect(0, "probe", "as-far-as-payment", config=browsing.DECLARED).splitlines()
-        stage.console.print("\n".join([told[0], *(line for line in told if line.endswith(" ok"))]), highlight=False, markup=False)
+        stage.console.print(stage.expect(0, "probe", "as-far-as-payment", config=browsing.DECLARED).rstrip(), highlight=False, markup=False)
     command = [sys.executable, "-m", "monitor", "-c", str(stage.directory / "config.toml"), "run"]
     stage.daemon = stage.leaving.enter_context(_process(command, stage.directory / "daemon.log"))
     _until(lambda: _answers(stage.daemon_port), 20, "the daemon does not answer", stage.daemon)
