@@ -242,3 +242,5 @@ def test_every_panel_shows_something(tmp_path: Path) -> None:
             wanted = {found for found in wanted if not answer(base, found[2])}
             time.sleep(0.5)
         assert wanted == set(), (tmp_path / "daemon.log").read_text()[-2000:]
+    if not CHROMIUM:
+        pytest.skip("no Chromium, so nothing was bought for the checkout dashboard: `make servers` installs it")

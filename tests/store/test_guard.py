@@ -124,7 +124,7 @@ async def until_refused(asked: StoredGuard, clock: ManualClock) -> str:
 async def test_while_another_program_holds_the_database_nothing_is_submitted(impatient: Store) -> None:
     asked = StoredGuard(impatient, ManualClock())
     with locked(impatient.path):
-        assert "program holds the database locked" in await asked.take(TARGET, "a", CYCLE)
+        assert "another program holds the database locked" in await asked.take(TARGET, "a", CYCLE)
     assert await asked.take(TARGET, "a", CYCLE) == ""
 
 

@@ -291,7 +291,7 @@ def test_logs_are_read_with_the_drop_ins_and_only_with_them(machine: Machine) ->
     """Read by a process in the same sandbox, which stands in for the daemon."""
     machine.run("install -d -m 700 /home/shop /home/other; install -d /home/shop/logs; echo oops > /home/shop/logs/error.log; "
                 "chmod 640 /home/shop/logs/error.log; install -m 640 -g adm /dev/null /var/log/shop.log; echo oops > /var/log/shop.log")
-    tried = "cat /var/log/shop.log; cat /home/shop/logs/error.log; journalctl --quiet --no-pager --lines=1 --unit=street; ls /home"
+    tried = "cat /var/log/shop.log; cat /home/shop/logs/error.log; journalctl --quiet --no-pager --lines=1 --unit=street --grep=Started; ls /home"
     assert read(machine, tried) == []
     follow(machine, "Reading logs")
     assert active(machine)
@@ -300,7 +300,7 @@ def test_logs_are_read_with_the_drop_ins_and_only_with_them(machine: Machine) ->
     assert active(machine)
     found = read(machine, tried)
     assert found[:2] == ["oops", "oops"]
-    assert re.match(r"[A-Z][a-z]{2} \d\d .* (?:systemd|python3)\[\d+\]: ", found[2])       # it started, or a prober hung up on it
+    assert "Started" in found[2]
     assert found[3:] == ["shop"]
     assert read(machine, "touch /home/shop/logs/x || ls /home/shop") == ["logs"]
 
