@@ -107,7 +107,7 @@ def _environment() -> "jinja2.Environment":
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("monitor"), autoescape=jinja2.select_autoescape(("html",)), trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined)
-    environment.filters |= {"moment": _moment, "span": span, "plain": _plain, "linked": _linked, "plain_linked": _plain_linked}
+    environment.filters |= {"moment": _moment, "span": span, "plain": _plain, "linked": linked, "plain_linked": _plain_linked}
     return environment
 
 
@@ -120,12 +120,12 @@ def _plain(text: object) -> str:
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~@&-])", r"\\\1", " ".join(str(text).split()))
 
 
-def _linked(text: str, base: str) -> Any:
-    """Escaped, with links to what it names of kept evidence. A name has nothing in it that escaping would change."""
+def linked(text: str, base: str) -> Any:
+    """Escaped HTML, with links to what it names of kept evidence. A name has nothing in it that escaping would change."""
     import markupsafe
     escaped = str(markupsafe.escape(text))
     return markupsafe.Markup(artifacts.linked(  # noqa: S704 - escaped just before
-        escaped, lambda what, name: f'<a href="{markupsafe.escape(base)}/artifacts/{name}" rel="noreferrer">{what}</a>'))
+        escaped, lambda what, name: f'<a href="{markupsafe.escape(base)}/artifacts/{name}">{what}</a>'))
 
 
 def _plain_linked(text: str, base: str) -> str:

@@ -10,6 +10,7 @@ from monitor.store.trouble import StoreError
 from probes.scrub import scrub
 
 KEPT = 100                 # submissions of one target that are remembered, the newest
+LONGEST_CYCLE = 7 * 86_400.0     # s: no probe runs at a longer interval
 PATIENCE = 5.0             # s for the disk; whoever asks stands before an open order form
 
 
@@ -52,5 +53,5 @@ def take(connection: sqlite3.Connection, target: Target, run: str, cycle: float,
 
 
 def drop_old(connection: sqlite3.Connection, before: float) -> None:
-    """Forget submissions of before that (Unix s): also those of probes that are no longer there."""
-    connection.execute("DELETE FROM submission WHERE at < ?", (before,))
+    """Forget submissions of long before that (Unix s): also those of probes that are no longer there. None that could still refuse another."""
+    connection.execute("DELETE FROM submission WHERE at < ?", (before - LONGEST_CYCLE,))

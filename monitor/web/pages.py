@@ -20,14 +20,13 @@ from monitor.clock import Clock, iso, span
 from monitor.incidents import Incident
 from monitor.judge.explain import WHYS
 from monitor.judge.ruling import REASONS as RULES
-from monitor.report import VERDICTS
+from monitor.report import VERDICTS, linked
 from monitor.store import Store, StoreError, records, signatures
 from monitor.updates import LIVE, Status, Update
 from monitor.web import state
 from monitor.web.api import Operations
 from monitor.web.auth import Guard
 from monitor.web.problems import ProblemError
-from probes import artifacts
 from probes.reasons import REASONS
 from probes.scrub import visible
 
@@ -303,9 +302,7 @@ def _rich(text: str) -> Any:
 
 def _evidence(text: str) -> Any:
     """Escaped; what it names of kept evidence as links. A name has nothing in it that escaping would change."""
-    import markupsafe
-    escaped = str(markupsafe.escape(visible(text)))
-    return markupsafe.Markup(artifacts.linked(escaped, lambda what, name: f'<a href="/artifacts/{name}">{what}</a>'))  # noqa: S704 - escaped just before
+    return linked(visible(text), "")
 
 
 @cache

@@ -44,7 +44,6 @@ class Limits:
 
     day: int = 0
     runs: int = 0                    # on that day
-    last: str = ""                   # the newest run
     orders: list[str] = field(default_factory=list)        # the oldest first
     dropped: int = 0
 
@@ -58,22 +57,21 @@ class Limits:
         if not isinstance(stored, dict):
             return cls()
         orders = stored.get("orders")
-        found = cls(_count(stored.get("day")), _count(stored.get("runs")), _text(stored.get("last")), [], _count(stored.get("dropped")))
+        found = cls(_count(stored.get("day")), _count(stored.get("runs")), [], _count(stored.get("dropped")))
         found.owe(order for order in (orders if isinstance(orders, list) else ()) if isinstance(order, str))
         return found
 
     def encode(self) -> bytes:
         """The checkpoint."""
-        return json.dumps(
-            {"day": self.day, "runs": self.runs, "last": self.last, "orders": self.orders, "dropped": self.dropped}, separators=(",", ":")).encode()
+        return json.dumps({"day": self.day, "runs": self.runs, "orders": self.orders, "dropped": self.dropped}, separators=(",", ":")).encode()
 
-    def take(self, now: float, most_per_day: int, run: str = "") -> bool:
+    def take(self, now: float, most_per_day: int) -> bool:
         """Count a run that begins `now` (Unix s); False when there have been `most_per_day` on this day of UTC, and then none is counted."""
         today = int(now // _DAY)
         runs = self.runs if today == self.day else 0
         if runs >= most_per_day:
             return False
-        self.day, self.runs, self.last = today, runs + 1, _text(run)
+        self.day, self.runs = today, runs + 1
         return True
 
     def give_back(self) -> None:

@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
-from bad_shop import CHROMIUM, SHOP, BadShop, bad_shop, chromium
+from bad_shop import CHROMIUM, SHOP, BadShop
 from playwright.async_api import Browser, Error, Page
 
 from probes.checkout import traces
@@ -22,18 +21,6 @@ browsing = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make serve
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SECRETS = ("sEcret-phrase-77", "Zq9")
 CARD = "4111 1111 1111 1111"
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def shop() -> AsyncIterator[BadShop]:
-    async with bad_shop() as shop:
-        yield shop
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
 
 
 @asynccontextmanager

@@ -25,8 +25,7 @@ def again(limits: Limits) -> Limits:
 
 def test_a_day_has_so_many_runs_and_the_next_day_as_many() -> None:
     limits = Limits.decode(None)
-    assert [limits.take(NOON + number, 3, f"r{number}") for number in range(5)] == [True, True, True, False, False]
-    assert limits.last == "r2", "what was refused did not run"
+    assert [limits.take(NOON + number, 3) for number in range(5)] == [True, True, True, False, False]
     limits = again(limits)
     assert not limits.take(NOON + 43_199, 3)
     assert limits.take(NOON + 43_200, 3), "midnight, UTC"
@@ -99,7 +98,7 @@ def test_garbage_counts_as_nothing_done(data: bytes) -> None:
 
 @given(st.binary(max_size=200) | st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(
-        st.sampled_from(["day", "runs", "orders", "last", "dropped"]) | st.text(), inner)).map(lambda value: json.dumps(value).encode()))
+        st.sampled_from(["day", "runs", "orders", "dropped"]) | st.text(), inner)).map(lambda value: json.dumps(value).encode()))
 def test_nothing_makes_it_fall_over(data: bytes) -> None:
     limits = Limits.decode(data)
     assert 0 <= limits.runs < 10**9

@@ -9,7 +9,7 @@ from time import monotonic
 
 import pytest
 import pytest_asyncio
-from bad_shop import CHROMIUM, OTHER, SHOP, BadShop, bad_shop, chromium
+from bad_shop import CHROMIUM, OTHER, SHOP, BadShop
 from playwright.async_api import Browser, BrowserContext, Error, Page
 
 from probes.checkout.findings import COUNTS, KINDS
@@ -17,18 +17,6 @@ from probes.checkout.record import Recorder
 
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make servers` installs it"), pytest.mark.asyncio(loop_scope="module")]
 QUIET = ("third_party", "script")      # what says nothing by itself
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def shop() -> AsyncIterator[BadShop]:
-    async with bad_shop() as shop:
-        yield shop
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
 
 
 @dataclass

@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
-from bad_shop import CHROMIUM, SHOP, BadShop, bad_shop, chromium
+from bad_shop import CHROMIUM, SHOP, BadShop
 from playwright.async_api import Browser
 
 from probes.checkout.record import Recorder
@@ -14,18 +12,6 @@ from probes.checkout.vitals import Reading, Vitals, parsed
 
 browsing = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make servers` installs it")
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def shop() -> AsyncIterator[BadShop]:
-    async with bad_shop() as shop:
-        yield shop
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
 
 
 async def reading(browser: Browser, url: str) -> Reading | None:

@@ -56,8 +56,17 @@ async def test_only_the_newest_are_remembered(store: Store) -> None:
         clock.at += CYCLE
         assert await asked.take(TARGET, f"run-{number:03}", CYCLE) == ""
     assert await recorded(store) == [f"run-{number:03}" for number in range(20, KEPT + 20)]
-    await store.write(lambda c: guard.drop_old(c, clock.at - 10 * CYCLE))
+    await store.write(lambda c: guard.drop_old(c, clock.at + guard.LONGEST_CYCLE - 10 * CYCLE))
     assert len(await recorded(store)) == 11
+
+
+async def test_what_could_still_refuse_a_second_order_outlives_every_retention(store: Store) -> None:
+    clock = ManualClock()
+    asked, week = StoredGuard(store, clock), guard.LONGEST_CYCLE
+    assert await asked.take(TARGET, "a", week) == ""
+    clock.at += week / 2 - 60
+    await store.write(lambda c: guard.drop_old(c, clock.at - 3600))          # the shortest retention that can be set
+    assert "at most once in" in await asked.take(TARGET, "b", week)
 
 
 async def test_a_clock_that_was_set_back_costs_half_an_interval_and_no_second_order(store: Store) -> None:
