@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 from desk import make_incident, make_member, make_message, settings, until
+from processes import gone
 
 from monitor.alerts import command
 from monitor.alerts.delivery import TIMEOUT, Delivered, DeliveryError, Message
@@ -195,12 +196,6 @@ async def test_no_descriptor_is_left_open(program: Callable[..., Any], tmp_path:
             await run(own)
     await until(lambda: len(os.listdir("/proc/self/fd")) <= before)  # noqa: PTH208
 
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"  # ended, and not ours to bury
-    except FileNotFoundError:
-        return True
 
 
 def _resident() -> int:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -289,7 +290,12 @@ async def test_webrtc_sends_nothing(page: Page, seen: Seen) -> None:
 
 def environments(argument: bytes) -> list[bytes]:
     """Those of all processes that were started with this argument."""
-    return [path.with_name("environ").read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if argument in path.read_bytes()]
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):                            # one that ended meanwhile
+            if argument in path.read_bytes():
+                found.append(path.with_name("environ").read_bytes())
+    return found
 
 
 @needs_chromium

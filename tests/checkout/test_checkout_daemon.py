@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import signal
-import socket as socketlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import free_port
 
 from monitor.config import load
 from monitor.exporter import Exporter
@@ -128,10 +128,7 @@ def test_signals_of_which_nothing_can_be_said_take_one_line() -> None:
 
 @NEEDS_CHROMIUM
 def test_a_probe_by_hand_says_each_step_and_where_its_evidence_is(tmp_path: Path) -> None:
-    with socketlib.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        port = nobody.getsockname()[1]
-    path = config(tmp_path, 'timeout = "15s"', port=port, flow="""
+    path = config(tmp_path, 'timeout = "15s"', port=free_port(), flow="""
 async def checkout(flow):
     async with flow.step("nobody there"):
         await flow.page.goto("/")

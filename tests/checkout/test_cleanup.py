@@ -1,7 +1,6 @@
 """Cancelling orders: real programs, a real server; a number out of a hostile page does no more than being refused."""
 
 import asyncio
-import os
 import shlex
 import signal
 import time
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from processes import gone
 from pydantic import ValidationError
 
 from probes.checkout.cleanup import CleanupSettings, cancel
@@ -86,14 +86,6 @@ async def test_a_program_that_hangs_is_ended_with_all_that_it_started(program: P
             await asyncio.sleep(0.02)
         assert gone(pid), name
 
-
-def gone(pid: int) -> bool:
-    """Ended; a zombie of another parent counts."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 async def test_time_for_all_of_them_is_bounded(program: Program) -> None:

@@ -1,6 +1,7 @@
 """Following a real systemd-journald while it rotates and vacuums, and while children and readers are killed."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from journal_daemon import MACHINE, REMOTE, ROOT, CannotLogError, Daemon, entry, write
 from journal_rotations import Plan, play, settings
-from processes import until
+from processes import gone, until
 
 from probes.error_log.event import LONGEST
 from probes.error_log.journal import Batch, Cursor, Journal, texts
@@ -75,13 +76,13 @@ def said(batch: Batch) -> list[str]:
 
 
 def children() -> list[str]:
-    """The journalctls that run below us."""
+    """The journalctls that run below us: by the parent each process names, since a thread's own list of children goes with the thread."""
     found = []
-    for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            with suppress(OSError):
-                if Path(f"/proc/{pid}/comm").read_text().strip() == "journalctl":
-                    found.append(pid)
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):                           # one that ended meanwhile
+            comm, _, state = (process / "stat").read_text(errors="replace").partition("(")[2].rpartition(")")
+            if comm == "journalctl" and int(state.split()[1]) == os.getpid():
+                found.append(process.name)
     return found
 
 
@@ -305,11 +306,4 @@ def test_kill_9_of_the_daemon_leaves_no_journalctl(daemon: Daemon) -> None:
     reader.send_signal(signal.SIGKILL)
     reader.wait()
     reader.stdout.close()
-    until(lambda: not running(child), 2, "the end of journalctl")
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
+    until(lambda: gone(child), 2, "the end of journalctl")
