@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Mapping
 
 from monitor.clock import Clock, span
 from monitor.health import Target
@@ -34,6 +35,13 @@ class StoredGuard:
         except StoreError as error:
             return f"the store cannot write ({scrub(str(error), limit=200)}): nothing is submitted that is not recorded first"
 
+    async def after(self, target: Target, run: str) -> Mapping[str, float]:
+        """As a `Guard`. None while the disk cannot be read: the next run asks again."""
+        try:
+            return await self._store.read(lambda c: after(c, target, run), seconds=self._patience)
+        except StoreError:
+            return {}
+
 
 def take(connection: sqlite3.Connection, target: Target, run: str, cycle: float, now: float) -> str:
     """Inside a transaction: record it, or say why not."""
@@ -50,6 +58,14 @@ def take(connection: sqlite3.Connection, target: Target, run: str, cycle: float,
         "DELETE FROM submission WHERE (probe, device, cohort) = (?, ?, ?) AND run NOT IN"
         " (SELECT run FROM submission WHERE (probe, device, cohort) = (?, ?, ?) ORDER BY at DESC LIMIT ?)", (*target, *target, KEPT))
     return ""
+
+
+def after(connection: sqlite3.Connection, target: Target, run: str) -> dict[str, float]:
+    """The runs of this target that were recorded later than `run`, the oldest first, and when (Unix s). All of them if that one is not remembered."""
+    return dict(connection.execute(
+        "SELECT run, at FROM submission WHERE (probe, device, cohort) = (?, ?, ?) AND at >"
+        " COALESCE((SELECT at FROM submission WHERE (probe, device, cohort, run) = (?, ?, ?, ?)), -1) ORDER BY at, run",
+        (*target, *target, run)).fetchall())
 
 
 def drop_old(connection: sqlite3.Connection, before: float) -> None:

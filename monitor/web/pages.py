@@ -214,7 +214,7 @@ def _probe(target: Mapping[str, Any], now: float) -> dict[str, Any]:
     well = target["state"] == "up"
     return {"probe": target["probe"], "where": _where(target), "state": target["state"], "mark": MARKS.get(target["state"], "none"),
             "critical": bool(target.get("critical")), "control": bool(target.get("control")), "last": last,
-            "since": None if well else target.get("since"), "evidence": "" if well else target.get("evidence", "")}
+            "since": None if well else target.get("since"), "evidence": target.get("evidence", "")}
 
 
 def _line(update: Update) -> dict[str, Any]:

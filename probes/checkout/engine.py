@@ -105,7 +105,7 @@ class _Run:
             await self._say({"t": "report", "report": self._report.to_dict()})     # which holds, if the browser hangs over its evidence
             await self._keep_evidence(page, flow, fault)
             await self._clean(flow)
-            self._report.orders = list(flow.orders)
+            self._report.orders = [order for order in flow.orders if order not in self._report.cancelled]
             flow.end()
         finally:
             await self._recorder.close()
@@ -154,6 +154,7 @@ class _Run:
         try:
             async with asyncio.timeout(_OFFLINE):
                 await self._context.set_offline(True)
+                await self._context.request.dispose(reason="the flow is at its end")      # calls that do not go through a page
         except (Error, TimeoutError):
             await _close(self._context, self._report)
         if not self._halted.done():
@@ -210,8 +211,6 @@ class _Run:
             report.worn |= fault.reason == "browser"
             if report.steps and (report.steps[-1].reason or self._recorder.stopped.done()):      # the error page may come when the step is over
                 report.steps[-1].reason = fault.reason
-            if flow.submitted and not flow.orders:
-                report.evidence += "; an order may have been placed, and its number is not known"
 
     def _sentence(self, step: str, fault: Fault) -> str:
         """What happened, for a person: the step, what it waited for, and what was seen meanwhile."""
@@ -231,19 +230,21 @@ class _Run:
             await self._say({"t": "artifact", "kind": kind, "ext": ext, "data": base64.b64encode(data).decode()})
 
     async def _clean(self, flow: Flow) -> None:
-        """Let the flow cancel what it ordered, each by its number."""
-        if not flow.orders or self._script.cleanup is None or self._stubborn:
+        """Let the flow cancel what it ordered, each by its number; where all is well also what earlier runs left."""
+        earlier = [] if self._report.reason or flow.over else list(self._job.orders)
+        orders = [*flow.orders, *earlier]
+        if not orders or self._script.cleanup is None or self._stubborn:
             return
         flow.reopen()
         with contextlib.suppress(TimeoutError, Error):
             async with asyncio.timeout(_CLEANING):
                 await self._context.set_offline(False)
-                for order in list(flow.orders):
+                for order in orders:
                     error = await _raised(self._script.cleanup(flow, order))
-                    if error is None:
-                        flow.orders.remove(order)
-                    else:
+                    if error is not None:
                         self._report.evidence = self._report.evidence or scrub(f"cleanup of an order: {faults.words(error)}")
+                    else:
+                        self._report.cancelled.append(order)
 
 
 async def _quietly(script: Script, flow: Flow) -> BaseException | None:

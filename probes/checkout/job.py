@@ -50,6 +50,7 @@ class Job:
     profile: Literal["clean", "returning"] = "clean"
     profile_dir: str = ""                # where the storage of a returning customer is kept
     trace: Literal["off", "failure", "on"] = "off"
+    orders: tuple[str, ...] = ()         # of earlier runs, not cancelled yet: the flow's own cleanup tries again
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -89,6 +90,7 @@ class Report:
     examples: dict[str, str] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
     orders: list[str] = field(default_factory=list)        # numbers of orders that were placed and not yet cancelled
+    cancelled: list[str] = field(default_factory=list)     # numbers of those that the flow's own cleanup took back, the job's too
     submitted: bool = False
     overloaded: bool = False
     worn: bool = False                   # the browser is not to be trusted any more

@@ -1,15 +1,18 @@
 """What holds a checkout probe back: so many runs a day, one order a run, and the orders that are not yet cancelled. Pure.
 
-The count and the orders travel in the sample's checkpoint, so that a restart neither begins to count anew nor forgets an order.
+The count and the orders travel in the sample's checkpoint, so that a restart neither begins to count anew nor forgets an order. A run whose sample
+never came, since the daemon was killed, is known by the guard alone: what it may have ordered is told by later runs.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 MOST_ORDERS = 200          # that wait to be cancelled; with so many no further one is placed
+MOST_LOST = 20             # runs of which it is not known what they ordered
 _DAY = 86_400.0
+_TOLD = 7 * _DAY           # s for which these are told
 _LONGEST = 64              # characters of an order's number, and of a run's name
 _LARGEST = 100_000         # bytes of a checkpoint that is read
 _ONCE = "this run has submitted already, and does so once only"
@@ -22,6 +25,9 @@ class Guard(Protocol):
 
     async def take(self, target: Target, run: str, cycle: float) -> str:
         """Record that this run submits now; `cycle` is the interval of its probe in s. "" when it may, else why not, in words."""
+
+    async def after(self, target: Target, run: str) -> Mapping[str, float]:
+        """The runs that were recorded after this one ("": all that are remembered), the oldest first, and when (Unix s)."""
 
 
 class OneRun:
@@ -37,6 +43,10 @@ class OneRun:
         self._taken.add((target, run))
         return ""
 
+    async def after(self, target: Target, run: str) -> Mapping[str, float]:  # noqa: ARG002 - none is lost but with this process
+        """As a `Guard`."""
+        return {}
+
 
 @dataclass(slots=True)
 class Limits:
@@ -46,6 +56,8 @@ class Limits:
     runs: int = 0                    # on that day
     orders: list[str] = field(default_factory=list)        # the oldest first
     dropped: int = 0
+    submitted: str = ""              # the last run that asked whether it may submit and whose sample came
+    lost: dict[str, float] = field(default_factory=dict)   # runs that may have ordered nobody knows what, and when (Unix s)
 
     @classmethod
     def decode(cls, data: bytes | None) -> Self:
@@ -56,14 +68,17 @@ class Limits:
             return cls()
         if not isinstance(stored, dict):
             return cls()
-        orders = stored.get("orders")
-        found = cls(_count(stored.get("day")), _count(stored.get("runs")), [], _count(stored.get("dropped")))
+        orders, lost = stored.get("orders"), stored.get("lost")
+        found = cls(_count(stored.get("day")), _count(stored.get("runs")), [], _count(stored.get("dropped")), _text(stored.get("submitted")))
         found.owe(order for order in (orders if isinstance(orders, list) else ()) if isinstance(order, str))
+        found.miss({_text(run): _count(at, 10**11) for run, at in lost.items()} if isinstance(lost, dict) else {})
         return found
 
     def encode(self) -> bytes:
         """The checkpoint."""
-        return json.dumps({"day": self.day, "runs": self.runs, "orders": self.orders, "dropped": self.dropped}, separators=(",", ":")).encode()
+        stored = {"day": self.day, "runs": self.runs, "orders": self.orders, "dropped": self.dropped, "submitted": self.submitted,
+                  "lost": {run: int(at) for run, at in self.lost.items()}}
+        return json.dumps(stored, separators=(",", ":")).encode()
 
     def take(self, now: float, most_per_day: int) -> bool:
         """Count a run that begins `now` (Unix s); False when there have been `most_per_day` on this day of UTC, and then none is counted."""
@@ -89,14 +104,19 @@ class Limits:
         self.dropped += max(0, len(known) - MOST_ORDERS)
         self.orders = list(known)[-MOST_ORDERS:]
 
+    def miss(self, runs: Mapping[str, float], now: float = 0.0) -> None:
+        """Remember runs, and when they submitted, whose orders nobody knows: the newest of the week before `now` (both Unix s)."""
+        known = {run: at for run, at in {**self.lost, **runs}.items() if at > now - _TOLD}
+        self.lost = dict(sorted(known.items(), key=lambda one: one[1])[-MOST_LOST:])
+
     def settle(self, left: Iterable[str]) -> None:
         """After cancelling: of those that are remembered only these are still there."""
         still = set(left)
         self.orders = [order for order in self.orders if order in still]
 
 
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9 else 0
+def _count(value: Any, below: int = 10**9) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below else 0
 
 
 def _text(value: Any) -> str:

@@ -16,7 +16,7 @@ from probes.artifacts import ArtifactError, Artifacts
 from probes.aside import aside
 from probes.checkout import cleanup
 from probes.checkout.job import Job, Launch, Report
-from probes.checkout.limits import Guard, Limits
+from probes.checkout.limits import Guard, Limits, Target
 from probes.checkout.link import Link
 from probes.checkout.settings import BrowserSettings, CheckoutSettings
 from probes.clients import Clients
@@ -69,17 +69,19 @@ async def probe(settings: CheckoutSettings, clients: Clients, checkpoint: bytes 
     try:
         job = await _job(settings, clients.find(Manner) or Manner(), link.settings)
         profiles = clients.find(Profiles)
-        job = replace(job, profile_dir=profiles.of(settings)) if profiles else job
+        job = replace(job, orders=tuple(limits.orders), profile_dir=profiles.of(settings) if profiles else "")
     except (OSError, SecretError, ValueError) as error:
         reason = "settings" if isinstance(error, SecretError) else "flow"
         limits.give_back()
         return _sample(settings, Report(reason, scrub(_words(error))), limits)
+    lost = await _lost(settings, clients, limits)
     keeping = _Keeping(clients)
     report = await link.run(job, keeping.told, lambda: _may_submit(settings, clients, limits, job.run))
     report.evidence += await keeping.named()
     if report.reason in _UNTOUCHED and not report.steps:       # a mistake that is mended must not wait for the next day
         limits.give_back()
     await _cancel_orders(settings, limits, report)
+    report.evidence += lost
     return _sample(settings, report, limits)
 
 
@@ -121,8 +123,22 @@ async def _may_submit(settings: CheckoutSettings, clients: Clients, limits: Limi
     guard = clients.find(Guard)  # type: ignore[type-abstract]
     if guard is None:
         return "nobody keeps record of orders here"
-    device = settings.devices[0] if settings.devices else ""
-    return await guard.take((settings.name, device, settings.cohort), run, getattr(settings, "interval", 0.0))
+    limits.submitted = run
+    return await guard.take(_target(settings), run, getattr(settings, "interval", 0.0))
+
+
+async def _lost(settings: CheckoutSettings, clients: Clients, limits: Limits) -> str:
+    """What to say of runs that may have placed an order which nobody could note: the daemon was killed before their sample was kept."""
+    guard = clients.find(Guard)  # type: ignore[type-abstract]
+    if guard is not None and (settings.places_orders or limits.submitted):
+        runs = await guard.after(_target(settings), limits.submitted)
+        limits.miss(runs, time.time())
+        limits.submitted = [limits.submitted, *runs][-1]
+    return f"; orders of unknown number may be left of the runs {', '.join(limits.lost)}" if limits.lost else ""
+
+
+def _target(settings: CheckoutSettings) -> Target:
+    return settings.name, settings.devices[0] if settings.devices else "", settings.cohort
 
 
 class _Keeping:
@@ -162,8 +178,10 @@ class _Keeping:
 
 async def _cancel_orders(settings: CheckoutSettings, limits: Limits, report: Report) -> None:
     """Those of this run, and those that are still there from earlier ones. What is left is said, and tried again by the next run."""
-    if report.submitted and report.reason == "browser" and not report.orders:
-        report.evidence += "; an order may have been placed, and its number is not known" * ("may have been placed" not in report.evidence)
+    if report.submitted and report.reason and not report.orders and not report.cancelled:
+        report.evidence += "; an order may have been placed, and its number is not known"
+        limits.miss({limits.submitted: time.time()}, time.time())
+    limits.settle(order for order in limits.orders if order not in report.cancelled)
     limits.owe(report.orders)
     if not limits.orders:
         return

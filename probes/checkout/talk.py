@@ -47,8 +47,9 @@ class Talk:
                 if size > _MOST_BYTES or count > _MOST_MESSAGES:
                     raise FrameError("it says more than any run has to say")
                 if message["t"] == "done":
-                    self.memory = message["memory"]
-                    return sound(message["report"])
+                    self.memory, report = message["memory"], sound(message["report"])
+                    report.submitted = report.submitted or self.submitted
+                    return report
                 if message["t"] == "guard" and answering is None:
                     answering = asyncio.create_task(self._answer(writer), name="guard of a checkout")
                     answering.add_done_callback(lambda task: self._answered(task, reader))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from monitor.config import probe_model
 from monitor.targets import of_device
-from probes.checkout.limits import MOST_ORDERS, Limits, OneRun
+from probes.checkout.limits import MOST_LOST, MOST_ORDERS, Limits, OneRun
 
 NOON = 20_000 * 86_400.0 + 43_200.0
 DAY = 86_400.0
@@ -86,8 +86,20 @@ def test_they_are_bounded_and_it_is_said_when_some_are_lost() -> None:
     assert again(limits) == limits
 
 
+def test_runs_whose_orders_nobody_knows_are_told_for_a_week() -> None:
+    limits = Limits(submitted="a")
+    limits.miss({"b": NOON, "c": NOON - 1}, NOON)
+    limits = again(limits)
+    assert (limits.submitted, limits.lost, list(limits.lost)) == ("a", {"c": NOON - 1, "b": NOON}, ["c", "b"])
+    limits.miss({"d": NOON + 6 * DAY}, NOON + 7 * DAY)
+    assert list(limits.lost) == ["d"]
+    limits.miss({f"run-{number}": NOON + 6 * DAY + number for number in range(50)}, NOON + 7 * DAY)
+    assert list(again(limits).lost) == [f"run-{number}" for number in range(50 - MOST_LOST, 50)]
+
+
 @pytest.mark.parametrize("data", [
     b"", b"{", b"\xff\xfe", b"null", b"[]", b"7", b'{"day":"x","runs":-1,"orders":7}', b'{"day":true,"runs":1e400}', b'{"runs":NaN}', b"[" * 100_000,
+    b'{"lost":{"a":1e400,"b":"x","c":null,"\\ud800":7},"submitted":["a"]}', b'{"lost":["a"]}',
     b'{"orders":[1,null,{"a":[]},"\\ud800"]}', b'{"runs":' + b"9" * 5000 + b"}", b" " * 10_000_000, json.dumps({"orders": ["x"] * 10_000}).encode()])
 def test_garbage_counts_as_nothing_done(data: bytes) -> None:
     limits = Limits.decode(data)
@@ -98,7 +110,7 @@ def test_garbage_counts_as_nothing_done(data: bytes) -> None:
 
 @given(st.binary(max_size=200) | st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(
-        st.sampled_from(["day", "runs", "orders", "dropped"]) | st.text(), inner)).map(lambda value: json.dumps(value).encode()))
+        st.sampled_from(["day", "runs", "orders", "dropped", "submitted", "lost"]) | st.text(), inner)).map(lambda value: json.dumps(value).encode()))
 def test_nothing_makes_it_fall_over(data: bytes) -> None:
     limits = Limits.decode(data)
     assert 0 <= limits.runs < 10**9
@@ -111,3 +123,4 @@ async def test_by_hand_a_run_submits_once() -> None:
     assert await guard.take(TARGET, "a", 300.0) == "this run has submitted already, and does so once only"
     assert await guard.take(TARGET, "b", 300.0) == ""
     assert await guard.take(("checkout", "iPhone 15", ""), "a", 300.0) == ""
+    assert await guard.after(TARGET, "") == {}

@@ -1,6 +1,7 @@
 """However a flow is written: no order beyond the step before which it stops, no second one, none that nobody hears of; and whose fault it is."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -123,6 +124,13 @@ def forgetful(till: Till) -> None:
     finally:
         await button(flow).click()
 """, "", ""),
+    ("""
+    try:
+        async with flow.step("payment"):
+            pass
+    except BaseException:
+        await flow.page.request.post("/checkout/payment")
+""", "refused", WENT_ON),
     ("""
     async def later():
         await asyncio.sleep(0.01)
@@ -247,6 +255,8 @@ async def test_an_order_of_which_nobody_knows_the_number_is_told(till: Till) -> 
         os._exit(1)
 """, stop_before="")
     assert (lost.reason, "an order may have been placed" in lost.evidence) == ("browser", True), lost.evidence
+    later = await till.buy()
+    assert re.fullmatch(r"orders of unknown number may be left of the runs [0-9a-f]{8}, [0-9a-f]{8}", later.evidence)
 
 
 async def test_an_order_is_known_before_a_browser_can_hang_over_the_evidence(till: Till) -> None:

@@ -3,9 +3,11 @@
 import asyncio
 import json
 import re
+import time
 import tomllib
 import zipfile
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,9 @@ import pytest_asyncio
 from aiohttp import web
 from till_stage import CARD, CHROMIUM, ROOT, Till, opened
 
+from monitor.clock import ManualClock
+from monitor.store import Store
+from monitor.store.guard import StoredGuard
 from probes.artifacts import mentioned
 from probes.checkout.limits import Guard, OneRun
 from probes.sample import Outcome
@@ -94,6 +99,46 @@ async def cleanup(flow, order):
 """, stop_before="")
     assert (sample.outcome, sample.evidence) == (Outcome.OK, "")
     assert till.orders[-1].cancelled
+
+
+async def test_a_flow_takes_back_what_an_earlier_run_could_not(till: Till) -> None:
+    source = (ROOT / "flows" / "checkout.py").read_text(encoding="utf-8").partition("from playwright.async_api import expect")[2]
+    first = await till.buy("import re\n" + source + """
+
+async def cleanup(flow, order):
+    assert order == "today", "the office is closed"
+""", stop_before="")
+    number = till.orders[-1].id
+    assert (first.outcome, first.evidence) == (Outcome.OK, f"cleanup of an order: the office is closed; orders to be cancelled by hand: {number}")
+    second = await till.buy("import re\n" + source + """
+
+async def cleanup(flow, order):
+    await flow.page.goto(f"/order/{order}")
+    await flow.page.get_by_role("button", name="Cancel this order").click()
+    await expect(flow.page.get_by_text("is cancelled")).to_be_visible()
+""", stop_before="")
+    assert (second.outcome, second.evidence, second.facts.get("orders_open")) == (Outcome.OK, "", None)
+    assert number == till.orders[-2].id
+    assert [order.cancelled for order in till.orders[-2:]] == [True, True]
+
+
+async def test_a_run_that_was_never_heard_of_again_is_told_by_the_later_ones(till: Till, tmp_path: Path) -> None:
+    """As after `kill -9` between the click and the sample: only what the disk has is left of it."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    async with Store(tmp_path / "state") as store:
+        clock = ManualClock(time.time())
+        till.clients.provide(Guard, StoredGuard(store, clock))  # type: ignore[type-abstract]
+        try:
+            before = till.checkpoint
+            assert (await till.buy(stop_before="")).outcome is Outcome.OK
+            (run,) = {request.headers["X-Tillwatch"].split()[1] for request in till.asked}
+            till.checkpoint, told = before, []
+            for _ in range(2):
+                clock.at += 600
+                told.append((await till.buy(stop_before="", cleanup={"command": ["/bin/true", "{order}"]})).evidence)
+        finally:
+            till.clients.provide(Guard, OneRun())  # type: ignore[type-abstract]
+    assert told == [f"orders of unknown number may be left of the runs {run}"] * 2
 
 
 async def test_the_shop_can_tell_who_it_is(till: Till) -> None:

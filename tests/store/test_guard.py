@@ -49,6 +49,21 @@ async def test_of_many_that_ask_at_once_one_may(store: Store) -> None:
     assert (told.count(""), told.count(ONCE)) == (1, 49)
 
 
+async def test_what_was_recorded_after_a_run_is_known(store: Store) -> None:
+    clock = ManualClock()
+    asked = StoredGuard(store, clock)
+    assert await asked.after(TARGET, "") == {}
+    began = clock.at
+    for run in ("c", "b", "a"):
+        assert await asked.take(TARGET, run, CYCLE) == ""
+        assert await asked.take(("checkout", "iPhone 15", ""), f"phone-{run}", CYCLE) == ""
+        clock.at += CYCLE
+    assert await asked.after(TARGET, "") == {"c": began, "b": began + CYCLE, "a": began + 2 * CYCLE}
+    assert list(await asked.after(TARGET, "c")) == ["b", "a"], "in the order of time"
+    assert list(await asked.after(TARGET, "a")) == []
+    assert list(await asked.after(TARGET, "of long ago")) == ["c", "b", "a"]
+
+
 async def test_only_the_newest_are_remembered(store: Store) -> None:
     clock = ManualClock()
     asked = StoredGuard(store, clock)
