@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import gc
 import json
-import os
 import re
 import sys
 from array import array
@@ -21,6 +20,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Self
 
+from processes import Withheld
+
 from monitor.clock import Clock
 from monitor.jobs import Job
 from monitor.scheduler import Concurrency, Hooks, Scheduler
@@ -30,7 +31,6 @@ from probes.sample import Sample
 
 STEP = 0.005                # s between two looks at the loop's lag
 _MARKS = 2_000              # looks that are kept: what lies further back than 10 s is not asked for
-_TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +62,6 @@ class Record:
         if sample.reason not in self.target.reasons:
             self.failed += 1
             self.wrong.setdefault(sample.reason, sample.evidence)
-
-
-class Withheld:
-    """For how long this thread was kept from the processor, in s since it began."""
-
-    def __init__(self) -> None:
-        self._files: list[int] = []
-        with contextlib.suppress(OSError):          # a kernel without it: nothing is forgiven
-            self._files = [os.open("/proc/thread-self/schedstat", os.O_RDONLY), os.open("/proc/stat", os.O_RDONLY)]
-
-    def __call__(self) -> float:
-        if not self._files:
-            return 0.0
-        waited = int(os.pread(self._files[0], 100, 0).split()[1]) / 1e9
-        stolen = int(os.pread(self._files[1], 200, 0).split()[8]) * _TICK / (os.cpu_count() or 1)
-        return waited + stolen
-
-    def close(self) -> None:
-        for number in self._files:
-            os.close(number)
 
 
 @dataclass
