@@ -49,7 +49,8 @@ class Talk:
                 if message["t"] == "done":
                     self.memory, report = message["memory"], sound(message["report"])
                     report.submitted = report.submitted or self.submitted
-                    return report
+                    broke_later = report.reason == "browser" and self.report is not None and self.report.reason != "browser"
+                    return self.lost(report.evidence) if broke_later else report
                 if message["t"] == "guard" and answering is None:
                     answering = asyncio.create_task(self._answer(writer), name="guard of a checkout")
                     answering.add_done_callback(lambda task: self._answered(task, reader))
