@@ -218,6 +218,22 @@ def be_humble() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))       # one would hold what the flow typed
 
 
+def step_back(mine: Collection[int], among: Processes, known: set[int]) -> None:
+    """Put the sessions of these processes behind others for the processor, apart from those `known`, to which they are added.
+
+    Where the kernel groups processes by session (sched_autogroup), each session has the same share whatever the niceness in it, and Chromium's is
+    one of its own. A session that another one leads is left alone.
+    """
+    for session in {among[pid].session for pid in mine if pid in among} & set(mine) - known:
+        try:
+            Path(f"/proc/{session}/autogroup").write_text(str(NICE), encoding="ascii")
+        except BlockingIOError:                            # the kernel takes one in a tenth of a second: the next look tries again
+            continue
+        except OSError:                                    # no such groups here, or it has ended
+            pass
+        known.add(session)
+
+
 def adopt_orphans() -> None:
     """From now on what loses its parent below this process becomes its child, not that of init."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)

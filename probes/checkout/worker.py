@@ -1,8 +1,8 @@
 """The browser worker: a process of its own, `python -m probes.checkout.worker FD BYTES`, that cannot harm the daemon whatever becomes of it.
 
-It is two. A warden, which does next to nothing: it adopts what loses its parent, and when the worker has ended, takes too much memory, or the
-daemon's end of the socket is closed, it kills all that is below it, removes the temporary files and ends. And the worker proper, its child, with
-Playwright's driver and one warm browser.
+It is two. A warden, which does next to nothing: it adopts what loses its parent, puts the browser behind others for the processor, and when the
+worker has ended, takes too much memory, or the daemon's end of the socket is closed, it kills all that is below it, removes the temporary files
+and ends. And the worker proper, its child, with Playwright's driver and one warm browser.
 """
 
 import asyncio
@@ -62,20 +62,24 @@ def _guard(child: int, number: int, most: int) -> int:
     waiting.register(number, select.POLLRDHUP)
     with contextlib.suppress(OSError):                     # an old kernel: the next tick tells
         waiting.register(os.pidfd_open(child), select.POLLIN)
+    sessions = set[int]()                                  # that are behind others already
     code, tick = None, _TICK
     while code is None:
         gone = waiting.poll(1000 * tick)
         began = monotonic()
         ended = processes.reap(but=[child])
-        code = ended.get(child, 0 if any(fd == number for fd, _ in gone) else _too_much(most))
+        code = ended.get(child, 0 if any(fd == number for fd, _ in gone) else _too_much(most, sessions))
         tick = max(_TICK, _RARELY * (monotonic() - began))  # where thousands of processes run, a look takes its time
     _sweep()
     return code if code >= 0 else 128 - code
 
 
-def _too_much(most: int) -> int | None:
-    """An exit code, and words on stderr, when all below takes more memory than it may."""
-    taken = sum(map(processes.private, processes.below(os.getpid(), processes.everything())))
+def _too_much(most: int, sessions: set[int]) -> int | None:
+    """An exit code, and words on stderr, when all below takes more memory than it may. What is new below steps back."""
+    among = processes.everything()
+    mine = processes.below(os.getpid(), among)
+    processes.step_back(mine, among, sessions)
+    taken = sum(map(processes.private, mine))
     if taken <= most:
         return None
     _complain(f"the browser took {taken / 1e6:.0f} MB of memory, more than the {most / 1e6:.0f} MB that it may, and was ended")
