@@ -81,7 +81,8 @@ PAGES: dict[str, str] = {
         <div data-mage-init="{&quot;form_key&quot;:&quot;k3y-in-data&quot;}"></div><script>var secret = "in-a-script"</script></form>"""),
     "/vitals": page("""<p style="height:40px">top</p><button id="b">Work</button><script>
         document.getElementById('b').addEventListener('click', () => { const end = performance.now() + 120; while (performance.now() < end); });
-        setTimeout(() => { const e = document.createElement('div'); e.style.height = '300px'; document.body.prepend(e) }, 60)</script>"""),
+        const shift = () => { const e = document.createElement('div'); e.style.height = '300px'; document.body.prepend(e) };
+        requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(shift, 60)))</script>"""),
     # out to hurt
     "/flood": _script("for (let i = 0; i < 5000; i++) console.error('flood ' + 'abcdefgh'[i % 8].repeat(50))"),
     "/huge": page("<div role='alert'>" + "x" * 3_000_000 + "</div>", title="y" * 500_000),

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import time
+from random import Random
 from typing import Any
 
 from probes.checkout.job import VERSION, Report, StepReport
@@ -27,11 +28,12 @@ def receive(connection: socket.socket) -> dict[str, Any]:
     return dict(json.loads(exactly(int.from_bytes(exactly(4), "big"))))
 
 
+GARBAGE = b"\xff" * 4 + Random(1).randbytes(1_000_000)          # what looks like a length is one that is refused
 STEP = {"t": "step", "name": "basket", "seconds": 0.5, "reason": ""}
 FINE = Report(steps=[StepReport("basket", 0.5)], seconds=0.5)
 HELLO = frame({"t": "hello", "version": VERSION, "pid": os.getpid()})
 BAD_START = {
-    "mute": b"", "garbage": os.urandom(1_000_000), "text": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "mute": b"", "garbage": GARBAGE, "text": b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "newer": frame({"t": "hello", "version": 99, "pid": 1}),
     "no hello": frame({"t": "begun"}), "huge": (2**31).to_bytes(4, "big"), "deep": (2_000_000).to_bytes(4, "big") + b"[" * 2_000_000,
 }
@@ -61,7 +63,7 @@ def answers(mode: str, job: dict[str, Any]) -> bytes:
 def main(mode: str, number: int) -> None:
     connection = socket.socket(fileno=number)
     if mode == "late":
-        time.sleep(1.1)
+        time.sleep(1.6)
     connection.sendall(BAD_START.get(mode, HELLO))
     while mode in BAD_START:
         time.sleep(1)

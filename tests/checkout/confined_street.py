@@ -43,7 +43,7 @@ async def street() -> AsyncIterator[Seen]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = (await asyncio.wait_for(reader.read(65536), 5)).decode("latin-1")
+            head = (await asyncio.wait_for(reader.read(65536), 20)).decode("latin-1")
             host = next((line.partition(" ")[2] for line in head.splitlines() if line.lower().startswith("host:")), "")
             seen.note(writer.get_extra_info("sockname")[0], f"{host.rpartition(':')[0]} {head.partition(chr(13))[0]}")
             kind, body = ("text/javascript", WORKER) if " /worker.js" in head else ("text/html", b"<!doctype html><title>shop</title>")

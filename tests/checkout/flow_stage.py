@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from monitor.demo.releases import deploy
 from monitor.demo.shop import build_app
@@ -107,10 +107,11 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def stage(
-    browser: Browser, url: str, *, stop_before: str = "", within: float = 2.0, refused: str = "",
+    browser: Browser, url: str, *, stop_before: str = "", within: float = 15.0, refused: str = "",
 ) -> AsyncIterator[Stage]:
     context = await browser.new_context(base_url=url)
     page = await context.new_page()
+    expect.set_options(timeout=1000 * within)
 
     async def told(step: str, state: str, seconds: float, reason: str) -> None:
         found.told.append((step, state, reason))

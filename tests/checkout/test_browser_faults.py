@@ -4,6 +4,7 @@ A few of each here; every fault at every step, and 200 cancelled runs, with TILL
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -11,13 +12,17 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from hostile_pages import hostile_shop
-from worker_ward import CHROMIUM, HASTE, Ward, allow, descriptors, job, ward
+from processes import Withheld
+from worker_ward import CHROMIUM, PATIENT, WARM_UP, Ward, allow, descriptors, job, ward
 
-from probes.checkout.keeper import Patience
+from probes.checkout.child import GONE
+from probes.checkout.job import Report
+from probes.checkout.processes import look
 
 SLOW = bool(os.environ.get("TILLWATCH_SLOW_TESTS"))
 STEPS = ("open", "basket", "address", "pay")
@@ -45,9 +50,11 @@ async with step("look"):
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
 WHO = ("browser", "driver", "worker", "warden", "renderer", "all")
 FEW = [("browser", KILL, "basket"), ("worker", KILL, "address"), ("warden", KILL, "open"), ("driver", STOP, "pay")]
+ENDED = PATIENT.kill + GONE + 1.5          # s beyond its deadline by which a run is over, killed and cleared up after
 EVERY = [(who, number, step) for step in STEPS for number in (KILL, STOP) for who in WHO]
 
-pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make servers` installs it"), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make servers` installs it"), pytest.mark.asyncio(loop_scope="module"),
+              pytest.mark.timeout(180)]                    # on a busy machine every browser takes its time
 
 
 @pytest.fixture(scope="module")
@@ -86,23 +93,33 @@ async def is_well(one: Ward, url: str) -> None:
     """A run that nothing is done to."""
     one.on_step = lambda _: None
     began = time.monotonic()
-    report = await one.run(job(FLOW, 12.0, url=url))
+    report = await one.run(job(FLOW, url=url))
     assert (report.reason, [step.name for step in report.steps]) == ("", list(STEPS)), report
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < WARM_UP + 3
+
+
+async def warm(one: Ward, url: str) -> None:
+    if one.keeper._child is None:
+        await is_well(one, url)
 
 
 @pytest.mark.parametrize(("who", "number", "step"), EVERY if SLOW else FEW)
 async def test_whatever_is_killed_or_stopped_when(one: Ward, shop: str, who: str, number: int, step: str) -> None:
+    struck: list[str] = []
+
     def strike(name: str) -> None:
         if name == step:
             one.strike(who, number)
-    if one.keeper._child is None:
-        await is_well(one, shop)
-    one.on_step = strike
-    began, timeout = time.monotonic(), 2.0 if number == STOP else 6.0
-    report = await one.run(job(FLOW, timeout, url=shop))
-    taken = time.monotonic() - began
-    assert taken < timeout + HASTE.kill + 1.5
+            struck.append(step)
+    for timeout in (2.0, 6.0, 18.0) if number == STOP else (6.0, 18.0):        # the machine may be too busy for it to come as far as the step
+        await warm(one, shop)
+        one.on_step = strike
+        began = time.monotonic()
+        report = await one.run(job(FLOW, timeout, url=shop))
+        assert time.monotonic() - began < timeout + ENDED
+        if struck:
+            break
+    assert struck
     if (who, number) == ("warden", STOP) and report.reason == "":
         pass                                               # it has nothing to do with the run, and is found before the next
     elif (who, number) == ("renderer", KILL) and report.reason == "":
@@ -115,32 +132,50 @@ async def test_whatever_is_killed_or_stopped_when(one: Ward, shop: str, who: str
     await is_well(one, shop)
 
 
+def no_fair_chance(report: Report) -> bool:
+    """Whether the machine was too busy for anything to be said of the page."""
+    return report.reason == "browser" and "too little was left for the flow" in report.evidence
+
+
+def written(folder: Path) -> int:
+    """Bytes in the files of a browser that still makes and removes them."""
+    found = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found += Path(path, name).lstat().st_size
+    return found
+
+
 @pytest.mark.parametrize(("path", "reason"), [("/loop", "timeout"), ("/windows", ""), ("/downloads", "")] + RARER * SLOW)
 async def test_whatever_a_page_does(one: Ward, shop: str, path: str, reason: str) -> None:
-    began, timeout = time.monotonic(), 4.0
-    report = await one.run(job(VISIT.format(path=path, seconds=0.6), timeout if reason == "" else 2.0, url=shop))
-    assert time.monotonic() - began < timeout + HASTE.kill + 1.5
+    for timeout in (2.0, 6.0, 18.0) if reason else (4.0, 12.0):
+        await warm(one, shop)
+        began = time.monotonic()
+        report = await one.run(job(VISIT.format(path=path, seconds=0.6), timeout, url=shop))
+        assert time.monotonic() - began < timeout + ENDED
+        if not no_fair_chance(report):
+            break
     assert report.reason in {reason, "timeout"}, report
-    written = sum(file.stat().st_size for file in one.base.rglob("*") if file.is_file())
-    assert written < 50_000_000
+    assert written(one.base) < 50_000_000
     await is_well(one, shop)
 
 
 async def test_a_page_that_eats_memory_is_ended_and_the_machine_is_spared(shop: str) -> None:
     with ward(max_memory=250_000_000) as one:
-        report = await one.run(job(VISIT.format(path="/memory", seconds=15), 20.0, url=shop))
+        report = await one.run(job(VISIT.format(path="/memory", seconds=80), 100.0, url=shop))
         assert report.reason == "browser"
         assert 'step "look": ' in report.evidence
         assert "MB of memory, more than the 750 MB that it may" in report.evidence
         await one.nothing_left()
 
 
-@pytest.mark.timeout(1200 if SLOW else 60)
+@pytest.mark.timeout(1200 if SLOW else 180)
 async def test_cancelled_at_any_moment_nothing_is_left_and_the_next_run_is_well(one: Ward, shop: str) -> None:
     await is_well(one, shop)
     chance = random.Random(6)
     for number in range(200 if SLOW else 5):
-        task = asyncio.create_task(one.run(job(FLOW, 10.0, url=shop)))
+        task = asyncio.create_task(one.run(job(FLOW, url=shop)))
         await asyncio.sleep(chance.uniform(0, 0.4 if number % 3 == 0 else 1.6))
         task.cancel()
         await asyncio.wait([task])
@@ -167,9 +202,10 @@ async with step("own"):
 @pytest.mark.skipif(not SLOW, reason="as a worker that was stopped: TILLWATCH_SLOW_TESTS=1 runs it")
 @pytest.mark.parametrize("source", [BLOCKS, NEVER_ENDS])
 async def test_a_flow_that_blocks_or_does_not_end_is_ended(one: Ward, shop: str, source: str) -> None:
+    await warm(one, shop)
     began = time.monotonic()
     report = await one.run(job(source, 2.0, url=shop))
-    assert time.monotonic() - began < 2.0 + HASTE.kill + 1.0
+    assert time.monotonic() - began < 2.0 + ENDED
     assert (report.reason, report.evidence.startswith('step "own": ')) == ("browser", True), report
     await one.nothing_left()
     await is_well(one, shop)
@@ -185,7 +221,7 @@ async with step("litter"):
     orphans = f"import subprocess; subprocess.Popen({sleep!r}, start_new_session=True, env={{}}); subprocess.Popen({sleep!r}, env={{}})"
     subprocess.run([sys.executable, "-c", orphans], start_new_session=True, check=True)
 async with step("death"):
-    await asyncio.sleep(0.3)
+    await ask()
     os.kill(os.getpid(), 9)
 """
 
@@ -193,8 +229,14 @@ async with step("death"):
 async def test_whatever_a_dead_worker_leaves_behind_is_found(one: Ward, shop: str) -> None:
     """Stopped, in sessions of their own, without a parent, without our environment: the warden has adopted them all."""
     alone: list[int] = []
-    one.on_step = lambda name: alone.extend(pid for pid, text in one.processes().items() if "SIGSTOP" in text) if name == "death" else None
-    report = await one.run(job(LITTER, url=shop))
+
+    async def ask() -> str:
+        async with asyncio.timeout(20):
+            while len(alone) < 6 or any((now := look(pid)) and now.state != "T" for pid in alone):
+                alone[:] = [pid for pid, text in one.processes().items() if "SIGSTOP" in text]
+                await asyncio.sleep(0.02)
+        return ""
+    report = await one.run(job(LITTER, url=shop), ask)
     assert (report.reason, len(alone)) == ("browser", 6), report
     await one.nothing_left()
     await is_well(one, shop)
@@ -207,8 +249,7 @@ MORE_BETWEEN = [("browser", KILL), ("warden", KILL), ("worker", KILL), ("all", K
 
 @pytest.mark.parametrize(("who", "number"), BETWEEN + MORE_BETWEEN * SLOW)
 async def test_what_dies_or_stops_between_two_runs_is_replaced(one: Ward, shop: str, who: str, number: int) -> None:
-    if one.keeper._child is None:
-        await is_well(one, shop)
+    await warm(one, shop)
     one.strike(who, number)
     if number == KILL:
         await one.nothing_left()
@@ -227,13 +268,24 @@ async def checkout(flow):
 
 @pytest.mark.parametrize(("who", "number"), [("browser", KILL)] + [("browser", STOP), ("renderer", STOP), ("driver", STOP), ("worker", KILL)] * SLOW)
 async def test_the_product_s_own_worker_and_engine(shop: str, who: str, number: int) -> None:
-    with ward((sys.executable, "-m", "probes.checkout.worker"), patience=Patience()) as one:
-        report = await one.run(job(SCRIPT, 15.0, url=shop))
-        assert (report.reason, [step.name for step in report.steps]) == ("", ["open", "basket"]), report
-        one.on_step = lambda name: one.strike(who, number) if name == "basket" else None
-        began, timeout = time.monotonic(), 4.0
-        report = await one.run(job(SCRIPT, timeout, url=shop))
-        assert time.monotonic() - began < timeout + 5
+    struck: list[str] = []
+
+    def strike(name: str) -> None:
+        if name == "basket":
+            one.strike(who, number)
+            struck.append(name)
+    with ward((sys.executable, "-m", "probes.checkout.worker")) as one:
+        for timeout in (4.0, 12.0):
+            one.on_step = lambda _: None
+            report = await one.run(job(SCRIPT, url=shop))
+            assert (report.reason, [step.name for step in report.steps]) == ("", ["open", "basket"]), report
+            one.on_step = strike
+            with Withheld() as withheld:
+                began = time.monotonic() - withheld()
+                report = await one.run(job(SCRIPT, timeout, url=shop))
+                assert time.monotonic() - withheld() - began < timeout + 5
+            if struck:
+                break
         assert (report.reason, "basket" in report.evidence or who == "renderer") == ("browser", True), report
         await one.nothing_left()
 
@@ -242,10 +294,10 @@ DAEMON = """
 import asyncio, sys, tempfile
 sys.path[:0] = {path!r}
 tempfile.tempdir = {base!r}
-from worker_ward import STANDIN, allow, job
+from worker_ward import PATIENT, STANDIN, allow, job
 from probes.checkout.keeper import Keeper
 from probes.checkout.settings import BrowserSettings
-keeper = Keeper(BrowserSettings().model_copy(update={{"min_free_memory": 0}}), command=STANDIN)
+keeper = Keeper(BrowserSettings().model_copy(update={{"min_free_memory": 0}}), patience=PATIENT, command=STANDIN)
 asyncio.run(keeper.run(job("async with step('long'):\\n    await asyncio.sleep(60)", 100.0), lambda message: print(message, flush=True), allow))
 """
 

@@ -179,8 +179,9 @@ def test_hosts_are_written_as_browsers_compare_them() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Iterator[None]:
-    """What daemons have in theirs: a secret, and a proxy."""
+    """What daemons have in theirs: a secret, and a proxy. And time, for a busy machine takes its own to start a browser."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(browsers, "START_SECONDS", 50.0)
         patch.setenv("TILLWATCH_CANARY", "canary-in-environment")
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             patch.setenv(name, "http://127.0.0.3:1")
@@ -231,7 +232,7 @@ ELSEWHERE = ("evil.localhost", "psp.localhost", "evilpsp.localhost", "a.shop.loc
 @together
 async def test_fetch_and_pages_reach_the_named_hosts_alone(page: Page, seen: Seen) -> None:
     ask = ("async urls => Object.fromEntries(await Promise.all(urls.map(async url => "
-           "[url, await fetch(url, {mode: 'no-cors', signal: AbortSignal.timeout(5000)}).then(() => true, () => false)])))")
+           "[url, await fetch(url, {mode: 'no-cors', signal: AbortSignal.timeout(20000)}).then(() => true, () => false)])))")
     urls = {host: f"http://{host}:{seen.port}/" for host in ("shop.localhost", "a.psp.localhost", "b.a.psp.localhost", *ELSEWHERE)}
     reached = await page.evaluate(ask, list(urls.values()))
     assert {host for host, url in urls.items() if reached[url]} == {"shop.localhost", "a.psp.localhost", "b.a.psp.localhost"}
@@ -324,6 +325,7 @@ async def test_without_hosts_the_cloud_s_own_addresses_are_out_of_reach_all_the_
 
 @needs_firefox
 @together
+@pytest.mark.timeout(120)
 async def test_firefox_reaches_the_named_hosts_alone(seen: Seen) -> None:
     async with async_playwright() as playwright:
         browser = await browsers.launch(playwright, Launch(browser="firefox", hosts=HOSTS, no_sandbox=AS_ROOT))

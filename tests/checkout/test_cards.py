@@ -64,9 +64,9 @@ def test_further_test_cards_can_be_named() -> None:
 @pytest.mark.parametrize("piece", ["4", "4 ", "4539 5787 6362 1486 ", "4539578763621486", "%20", "&nbsp;4", "\\u00a04"])
 def test_it_takes_linear_time(piece: str) -> None:
     def seconds(length: int) -> float:
-        begun = time.perf_counter()
+        begun = time.thread_time()
         refused_in(piece * (length // len(piece)))
-        return time.perf_counter() - begun
+        return time.thread_time() - begun
     seconds(5_000)
     small, large = min(seconds(5_000) for _ in range(3)), min(seconds(40_000) for _ in range(2))
     assert large < 30 * small + 0.05, "eight times the text"

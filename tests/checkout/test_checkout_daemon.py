@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import free_port
+from processes import free_port, until
 
 from monitor.config import load
 from monitor.exporter import Exporter
@@ -128,7 +129,7 @@ def test_signals_of_which_nothing_can_be_said_take_one_line() -> None:
 
 @NEEDS_CHROMIUM
 def test_a_probe_by_hand_says_each_step_and_where_its_evidence_is(tmp_path: Path) -> None:
-    path = config(tmp_path, 'timeout = "15s"', port=free_port(), flow="""
+    path = config(tmp_path, 'timeout = "40s"', port=free_port(), flow="""
 async def checkout(flow):
     async with flow.step("nobody there"):
         await flow.page.goto("/")
@@ -137,7 +138,7 @@ async def checkout(flow):
 """)
     folder = tmp_path / "evidence"
     done = subprocess.run([*TILLWATCH, "-c", str(path), "probe", "checkout", "--json", "--evidence", str(folder)], capture_output=True, text=True,
-                          timeout=50, check=False)
+                          timeout=55, check=False)
     sample = json.loads(done.stdout)
     assert (done.returncode, sample["outcome"], sample["reason"]) == (1, "failed", "connect_refused"), done.stderr
     assert [(step["name"], step["reason"]) for step in sample["steps"]] == [("nobody there", "connect_refused")]
@@ -148,28 +149,34 @@ async def checkout(flow):
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    socket = tmp_path / "browser.socket"
-    process = subprocess.Popen([*TILLWATCH, "browser", "--listen", str(socket)], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    yield process, socket
+    path = tmp_path / "browser.socket"
+    process = subprocess.Popen([*TILLWATCH, "browser", "--listen", str(path)], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield process, path
     process.kill()
     process.wait()
 
 
+def listens(path: Path) -> bool:
+    """There is a socket some moments before anybody listens there."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        return caller.connect_ex(str(path)) == 0
+
+
 @NEEDS_CHROMIUM
-async def test_a_browser_of_its_own_serves_a_daemon_and_stops_in_order(unit: tuple[subprocess.Popen[bytes], Path]) -> None:
-    process, socket = unit
-    async with asyncio.timeout(15):
-        while not socket.exists():  # noqa: ASYNC110 - another process makes it
-            await asyncio.sleep(0.05)
-    link = Link(BrowserSettings.model_construct(socket=socket))
+async def test_a_browser_of_its_own_serves_a_daemon_and_stops_in_order(
+        unit: tuple[subprocess.Popen[bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probes.checkout.link._CONNECTING", 20.0)
+    process, path = unit
+    until(lambda: listens(path), 30, "listening of the browser's unit")
+    link = Link(BrowserSettings.model_construct(socket=path))
     flow = "async def checkout(flow):\n    async with flow.step('blank'):\n        await flow.page.goto('about:blank')\n"
-    job = Job(run="r1", probe="checkout", url="http://127.0.0.1:9", timeout=20.0, source=flow, launch=Launch(no_sandbox=NO_SANDBOX))
+    job = Job(run="r1", probe="checkout", url="http://127.0.0.1:9", timeout=40.0, source=flow, launch=Launch(no_sandbox=NO_SANDBOX))
     report = await link.run(job, lambda _message: None, _never)
     await link.close()
     assert (report.reason, [step.name for step in report.steps]) == ("", ["blank"]), report.evidence
     process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(process.wait, 10) == 0
-    assert not socket.exists()
+    assert not path.exists()
 
 
 async def _never() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from processes import gone
+from processes import gone, until
 from pydantic import ValidationError
 
 from probes.checkout.cleanup import CleanupSettings, cancel
@@ -74,24 +74,20 @@ async def test_a_hostile_number_is_not_handed_on(program: Program, tmp_path: Pat
 
 
 async def test_a_program_that_hangs_is_ended_with_all_that_it_started(program: Program, tmp_path: Path) -> None:
-    with_ = program("trap '' TERM; sleep 60 & echo $! > child; echo $$ > self; sleep 60", timeout="1s")
+    with_ = program("trap '' TERM; sleep 60 & echo $! > child; echo $$ > self; sleep 60", timeout="3s")
     begun = time.monotonic()
-    assert await cancel(with_, ["1"]) == {"1": "not done within 1 s"}
-    assert time.monotonic() - begun < 4
+    assert await cancel(with_, ["1"]) == {"1": "not done within 3 s"}
+    assert time.monotonic() - begun < 30                   # of the 60 s that it takes
     for name in ("child", "self"):
         pid = int((tmp_path / name).read_text())
-        for _ in range(100):
-            if gone(pid):
-                break
-            await asyncio.sleep(0.02)
-        assert gone(pid), name
+        until(lambda pid=pid: gone(pid), 20, f"the end of the {name}")  # type: ignore[misc]
 
 
 
 async def test_time_for_all_of_them_is_bounded(program: Program) -> None:
     begun = time.monotonic()
     left = await cancel(program("sleep 60", timeout="5s"), [str(number) for number in range(50)], within=0.5)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 30                   # of the 250 s that they might take
     assert set(left) == {str(number) for number in range(50)}
     assert list(left.values())[1:] == ["no time was left"] * 49
 
@@ -153,7 +149,7 @@ async def test_a_server_that_is_silent_or_says_too_much_or_is_not_there() -> Non
     async with shop(silent) as url:
         assert await cancel(settings(url=f"{url}/{{order}}", timeout="200ms"), ["1"]) == {"1": "not done within 0.2 s"}
     async with shop(endless) as url:
-        assert await cancel(settings(url=f"{url}/{{order}}", timeout="5s"), ["1"]) == {}
+        assert await cancel(settings(url=f"{url}/{{order}}", timeout="30s"), ["1"]) == {}
     assert "1" in await cancel(settings(url="http://127.0.0.1:9/{order}"), ["1"])
 
 

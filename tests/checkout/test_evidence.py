@@ -13,7 +13,7 @@ import pytest
 from bad_shop import CHROMIUM, SHOP, BadShop
 from playwright.async_api import Browser, Error, Page
 
-from probes.checkout import traces
+from probes.checkout import evidence, traces
 from probes.checkout.evidence import collect, page_text
 from probes.checkout.record import Recorder
 
@@ -36,21 +36,29 @@ async def opened(browser: Browser, url: str) -> AsyncIterator[tuple[Page, Record
 
 
 async def kept(page: Page, recorder: Recorder, words: str = "no button") -> dict[str, bytes]:
-    begun = time.monotonic()
     found = await collect(page, recorder, step="pay", words=words, secrets=SECRETS, locator=f"css=#pay-{SECRETS[0]}")
-    assert time.monotonic() - begun < 3.5
     assert all({"screenshot": "png", "page": "txt", "details": "json"}[kind] == ext for kind, ext, _ in found)
     return {kind: data for kind, _, data in found}
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a picture takes longer than the product waits for it."""
+    for name in ("_ALL", "_SHOT", "_HTML", "_CLEANING"):
+        monkeypatch.setattr(evidence, name, 20.0)
+
+
 @browsing
+@pytest.mark.usefixtures("unhurried")
 async def test_what_is_kept_shows_the_page_and_nothing_that_was_typed(browser: Browser, shop: BadShop) -> None:
     async with opened(browser, shop.url("/form?token=q-secret-1")) as (page, recorder):
         await page.fill("[name=card]", SECRETS[0])
         await page.evaluate("""secret => { console.error('refused: ' + secret + ' 4111111111111111');
             fetch('/nowhere?key=' + secret);
             document.forms[0].insertAdjacentHTML('beforeend', `<p title="${secret}">${secret} ${encodeURIComponent(secret)}</p>`) }""", SECRETS[0])
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(20):
+            while recorder.network_tail()[-1]["end"] != "404, net::ERR_ABORTED":  # noqa: ASYNC110 - the browser tells in its own time
+                await asyncio.sleep(0.02)
         found = await kept(page, recorder, f"waited for {SECRETS[0]}")
     text, details = found["page"].decode(), json.loads(found["details"])
     assert found["screenshot"].startswith(b"\x89PNG")
@@ -69,6 +77,7 @@ async def test_what_is_kept_shows_the_page_and_nothing_that_was_typed(browser: B
 
 
 @browsing
+@pytest.mark.usefixtures("unhurried")
 async def test_no_pixel_of_the_picture_depends_on_what_was_typed(browser: Browser, shop: BadShop) -> None:
     """Two runs with other values give the same picture; without the covers they would not."""
     pictures, bare = [], []
@@ -91,7 +100,11 @@ async def test_no_pixel_of_the_picture_depends_on_what_was_typed(browser: Browse
 async def test_a_hostile_page_cannot_hold_it_up(browser: Browser, shop: BadShop, path: str) -> None:
     async with opened(browser, shop.url(path)) as (page, recorder):
         await asyncio.sleep(0.15)
+        begun = time.monotonic()
         found = await kept(page, recorder)
+        assert time.monotonic() - begun < 12                 # if it waited for the page: for ever
+    assert evidence._ALL <= 3
+    assert evidence._SHOT + evidence._HTML + evidence._CLEANING <= 3.2
     assert "details" in found
     assert len(found.get("page", b"")) <= 600_000
 
@@ -100,15 +113,17 @@ async def test_a_hostile_page_cannot_hold_it_up(browser: Browser, shop: BadShop,
 async def test_a_page_that_is_gone_still_has_details(browser: Browser, shop: BadShop) -> None:
     async with opened(browser, shop.url("/")) as (page, recorder):
         await page.close()
+        begun = time.monotonic()
         assert list(await kept(page, recorder)) == ["details"]
+        assert time.monotonic() - begun < 12
 
 
 async def test_texts_of_pages_are_cleaned_in_linear_time() -> None:
     for text in ("<script " * 200_000, ' value="' * 190_000, "<!--" * 300_000, "<meta csrf" * 100_000, "&" * 1_500_000, "x" * 1_500_000,
                  "token=" * 200_000, "1 " * 700_000, "<svg>" * 200_000, " " * 1_500_000, "@a." * 400_000):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         assert len(page_text(text, SECRETS, within=0.3)) <= 600_000
-        assert time.perf_counter() - begun < 2.0, text[:10]
+        assert time.thread_time() - begun < 2.0, text[:10]
 
 
 async def test_no_secret_is_cut_in_two() -> None:
@@ -139,7 +154,7 @@ async def test_a_trace_has_nothing_that_was_typed_read_or_sent(browser: Browser,
     assert "f1lled-value" in await card.input_value()
     with pytest.raises(Error):
         await page.get_by_text(SECRETS[0]).click(timeout=100)
-    (kind, ext, data), = await traces.stop(context, SECRETS)
+    (kind, ext, data), = await traces.stop(context, SECRETS, within=20)
     await context.close()
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         text = "\n".join(archive.read(name).decode() for name in archive.namelist())

@@ -251,7 +251,7 @@ def test_hostile_texts_take_linear_time() -> None:
     """Every way in, with what makes a backtracking pattern slow."""
     awkward = ["a" * 200_000, "http://" * 30_000, "<" * 100_000, "https://shop.example/" + "%41-" * 50_000, "x@" * 50_000, "' " * 60_000,
                "https://shop.example/a.js:" * 8000, "error: " * 20_000, ("[" * 400 + "]" * 400) * 100, "1-" * 80_000]
-    begun = time.perf_counter()
+    begun = time.thread_time()
     for text in awkward:
         found = Found(HOSTS, ("hunter2hunter2",))
         found.add("console", text, step="s", url=text, text=text)
@@ -262,4 +262,4 @@ def test_hostile_texts_take_linear_time() -> None:
         failure(json.dumps({"success": False, "message": text[:60_000]}).encode())
         shown(text)
         shown(f"https://shop.example/?{text}")
-    assert time.perf_counter() - begun < 5
+    assert time.thread_time() - begun < 5

@@ -12,6 +12,7 @@ from probes.checkout import processes
 from probes.checkout.keeper import Patience
 
 FINE = ["begun", "ok"]
+SHORT = Patience(start=40, cancel=0.1, kill=0.2)
 
 
 async def pids(ward: Ward, runs: int, **more: Any) -> list[int]:
@@ -48,7 +49,7 @@ async def test_a_worker_is_renewed_after_its_runs_its_age_and_its_memory() -> No
         await one.keeper.close()
     with ward(bad("fine"), max_age=0.3) as one:
         await pids(one, 1)
-        await one.nothing_left(3)                          # nobody needed it
+        await one.nothing_left()                           # nobody needed it
     with ward(bad("worn")) as one:
         await one.run(job())
         await one.nothing_left(0)
@@ -68,7 +69,7 @@ async def test_without_enough_memory_nothing_is_started() -> None:
     ("newer", "version 99 of the protocol, not 1"), ("no hello", "does not begin as this version does"),
     ("huge", "a message of 2147483648 bytes"), ("deep", "what it sent is not JSON")])
 async def test_a_worker_that_does_not_greet_is_killed(mode: str, words: str) -> None:
-    with ward(bad(mode), patience=Patience(start=0.8 if mode == "mute" else 10)) as one:
+    with ward(bad(mode), patience=Patience(start=0.8 if mode == "mute" else 40)) as one:
         report = await one.run(job())
         assert (report.reason, words in report.evidence, report.steps) == ("browser", True, []), report.evidence
         await one.nothing_left(0)
@@ -79,12 +80,13 @@ async def test_a_worker_that_does_not_greet_is_killed(mode: str, words: str) -> 
     ("no json", "is not JSON"), ("nan", "is not JSON"), ("no report", "its report is not one"),
     ("other report", "a reason that this version does not know"), ("wrong types", "its report is not one"),
     ("unknown", "that this version does not know"), ("answers itself", 'it sent "go" where it has no place'), ("state", "in a state that"),
-    ("hangs", "did not end within 1.5 s"), ("deaf", "did not end within 1.5 s"), ("spam", "it says more than any run has to say")])
+    ("hangs", "did not end within 2.5 s"), ("deaf", "did not end within 2.5 s"), ("spam", "it says more than any run has to say")])
 async def test_a_worker_that_misbehaves_in_a_run_is_killed_and_the_step_named(mode: str, words: str) -> None:
-    with ward(bad(mode), patience=Patience(cancel=0.1, kill=0.2)) as one:
-        began, timeout = time.monotonic(), 1.5 if "within" in words else 10.0
+    with ward(bad(mode), patience=SHORT) as one:
+        await one.keeper._ready()                          # how long that takes is another matter
+        began, timeout = time.monotonic(), 2.5 if "within" in words else 40.0
         report = await one.run(job(timeout=timeout))
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 20
         assert report.reason == "browser"
         assert report.evidence.startswith('step "basket": '), report.evidence
         assert words in report.evidence
@@ -99,8 +101,9 @@ async def test_a_flood_of_evidence_is_ended() -> None:
 
 
 async def test_what_the_worker_said_holds_when_its_evidence_hangs() -> None:
-    with ward(bad("evidence hangs"), patience=Patience(cancel=0.1, kill=0.2)) as one:
-        report = await one.run(job(timeout=1.5))
+    with ward(bad("evidence hangs"), patience=SHORT) as one:
+        await one.keeper._ready()
+        report = await one.run(job(timeout=2.5))
         assert (report.reason, report.evidence, report.worn) == ("step", "no button", True)
         await one.nothing_left(0)
 
@@ -124,10 +127,10 @@ async def test_what_the_asked_one_raises_flies_and_nothing_is_left() -> None:
 
 async def test_a_flow_without_time_because_of_a_slow_start_did_not_fail() -> None:
     with ward(bad("late")) as one:
-        report = await one.run(job(timeout=4.0))
+        report = await one.run(job(timeout=6.0))
         assert report.reason == "browser"
         assert "s to start, too little was left for the flow; not over" in report.evidence
-        assert (await one.run(job(timeout=4.0))).reason == "timeout"      # warm by now
+        assert (await one.run(job(timeout=100.0))).reason == "timeout"    # warm by now
         await one.keeper.close()
 
 
@@ -147,15 +150,17 @@ async def test_cancelled_the_worker_is_killed_and_the_next_run_is_well() -> None
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await one.nothing_left(2)
-        assert descriptors() == before
+            await one.nothing_left()
+        async with asyncio.timeout(20):                    # a look at the processes that nobody waits for any more may still go on
+            while descriptors() != before:  # noqa: ASYNC110 - a thread tells nobody
+                await asyncio.sleep(0.02)
 
 
 async def test_a_worker_that_ends_while_nothing_runs_is_swept_up() -> None:
     with ward(bad("fine")) as one:
         (first,) = await pids(one, 1)
         one.strike("all", 9)
-        await one.nothing_left(2)
+        await one.nothing_left()
         (second,) = await pids(one, 1)
         one.strike("all", 19)                              # stopped: found before the next run
         (third,) = await pids(one, 1)

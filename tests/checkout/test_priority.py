@@ -5,23 +5,20 @@ from pathlib import Path
 
 import pytest
 from processes import until
-from till_stage import CHROMIUM
-from worker_ward import job, ward
+from worker_ward import CHROMIUM, job, ward
 
 from probes.checkout import processes
-from probes.checkout.keeper import Patience
 
 GROUPS = Path("/proc/sys/kernel/sched_autogroup_enabled")
 FLOW = "async with step('a'):\n    await page.goto('about:blank')"
-PATIENT = Patience(start=40.0, cancel=3.0, kill=4.0)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make servers` installs it")
 @pytest.mark.skipif(not GROUPS.exists() or GROUPS.read_text() != "1\n", reason="this kernel does not share the processor by session")
 async def test_every_session_of_the_browser_is_behind_that_of_the_daemon() -> None:
     own = nice(os.getpid())
-    with ward(patience=PATIENT) as one:
-        assert (await one.run(job(FLOW, timeout=40.0))).reason == ""
+    with ward() as one:
+        assert (await one.run(job(FLOW))).reason == ""
         sessions = {os.getsid(pid) for pid in (*one.find("driver"), *one.find("browser"))}
         assert len(sessions) == 2, "Chromium has one of its own"
         until(lambda: {nice(pid) for pid in sessions} == {processes.NICE}, 20, "stepping back")

@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -12,11 +12,13 @@ import pytest_asyncio
 from bad_shop import CHROMIUM, OTHER, SHOP, BadShop
 from playwright.async_api import Browser, BrowserContext, Error, Page
 
+from probes.checkout import record
 from probes.checkout.findings import COUNTS, KINDS
 from probes.checkout.record import Recorder
 
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make servers` installs it"), pytest.mark.asyncio(loop_scope="module")]
 QUIET = ("third_party", "script")      # what says nothing by itself
+LEAVING = ("/xhr-gone", "/leaving")    # of what such a page has asked for nobody may hear any more
 
 
 @dataclass
@@ -32,9 +34,21 @@ class Watched:
         try:
             await self.page.goto(self.shop.url(path))
         except Error:
-            assert self.recorder.stopped or path == "/empty-500"
+            assert self.recorder.stopped.done() or path in ("/empty-500", *LEAVING)
         await asyncio.sleep(wait)
+        await self.until(lambda: path in LEAVING or self.is_answered(step), f"answers to {path}")
+
+    def is_answered(self, step: str) -> bool:
+        return all(one["end"] != "no answer" for one in self.recorder.network_tail() if one["step"] == step)
+
+    async def until(self, true: Callable[[], object], what: str) -> None:
+        """Look at least once, and until it is so: the browser tells what happened in its own time."""
+        end = monotonic() + 20
         await self.recorder.settle(self.page)
+        while not true():
+            assert monotonic() < end, f"{what}: {self.seen()} {self.recorder.network_tail()} {self.recorder.console_tail()}"
+            await asyncio.sleep(0.02)
+            await self.recorder.settle(self.page)
 
     def seen(self) -> list[tuple[str, str, int]]:
         return [(one.kind, one.step, one.count) for one in self.recorder.findings() if one.kind not in QUIET]
@@ -88,6 +102,7 @@ async def walked(browser: Browser, shop: BadShop) -> Recorder:
         await run.visit("/", "home", wait=0)
         for path in FAULTS:
             await run.visit(path, path)
+            await run.until(lambda path=path: any(step == path for _, step, _ in run.seen()), path)     # type: ignore[misc]
         await run.visit("/two", "after", wait=0)
     return run.recorder
 
@@ -126,7 +141,9 @@ async def test_a_shop_without_faults_gives_none(browser: Browser, shop: BadShop)
         await run.visit("/two", "two")
         await run.visit("/json-fine", "json", wait=0.05)
         await run.visit("/xhr-gone", "left")
+        await run.page.wait_for_url(run.shop.url("/"))
         await run.visit("/leaving", "left again", wait=0.15)
+        await run.page.wait_for_url(run.shop.url("/"))
         await run.visit("/hidden", "ads")
     assert run.seen() == []
     counts = run.recorder.counts()
@@ -140,6 +157,7 @@ async def test_the_same_fault_has_the_same_name_in_the_next_run(browser: Browser
     for path in ("/inline", "/inline-again", "/inline-else"):
         async with watched(browser, shop) as run:
             await run.visit(path, wait=0)
+            await run.until(lambda run=run: any(one.kind == "script" for one in run.recorder.findings()), "a script")     # type: ignore[misc]
         names.append({one.name for one in run.recorder.findings() if one.kind == "script"})
     assert names[0] == names[1] != names[2]
     assert all(len(one) == 1 for one in names)
@@ -148,10 +166,12 @@ async def test_the_same_fault_has_the_same_name_in_the_next_run(browser: Browser
 @pytest.mark.parametrize(("path", "reason", "words"), [
     ("/gone", "status", "answered 404"), ("/empty-500", "status", "answered 500"), ("/maintenance", "maintenance", "Wartungsarbeiten"),
     ("/wall", "challenged", "Cloudflare")])
-async def test_an_error_of_the_main_document_stops_the_flow(browser: Browser, shop: BadShop, path: str, reason: str, words: str) -> None:
+async def test_an_error_of_the_main_document_stops_the_flow(
+        browser: Browser, shop: BadShop, monkeypatch: pytest.MonkeyPatch, path: str, reason: str, words: str) -> None:
+    monkeypatch.setattr(record, "_ERROR_PAGE_TIME", 20.0)
     async with watched(browser, shop) as run:
         await run.visit(path, "pay", wait=0)
-        fault = await asyncio.wait_for(run.recorder.stopped, 2)
+        fault = await asyncio.wait_for(run.recorder.stopped, 20)
     assert fault.reason == reason
     assert words in fault.words
     assert run.seen() == [("document", "pay", 1)]
@@ -161,7 +181,7 @@ async def test_another_window_does_not_stop_the_flow(browser: Browser, shop: Bad
     async with watched(browser, shop) as run:
         await run.visit("/popup")
         await run.page.click("#terms")
-        await asyncio.sleep(0.2)
+        await run.until(lambda: "request" in {one.kind for one in run.recorder.findings()}, "the other window")
     assert [(one.kind, one.name) for one in run.recorder.findings()] == [("request", "error:request page in another window answered 404 at /gone")]
     assert not run.recorder.stopped.done()
 
@@ -170,11 +190,11 @@ async def test_a_page_that_crashes_stops_the_flow(browser: Browser, shop: BadSho
     async with watched(browser, shop) as run:
         await run.visit("/")
         with pytest.raises(Error):
-            await run.page.goto("chrome://crash", timeout=2000)
-        assert (await asyncio.wait_for(run.recorder.stopped, 2)).reason == "browser"
+            await run.page.goto("chrome://crash", timeout=20000)
+        assert (await asyncio.wait_for(run.recorder.stopped, 20)).reason == "browser"
         begun = monotonic()
         await run.recorder.settle(run.page)
-        assert monotonic() - begun < 2.5
+        assert monotonic() - begun < 12
 
 
 async def test_mixed_content(browser: Browser, shop: BadShop) -> None:
@@ -182,8 +202,7 @@ async def test_mixed_content(browser: Browser, shop: BadShop) -> None:
         run.recorder.step("pay")
         with warnings.catch_warnings():
             await run.page.goto(shop.tls_url("/mixed"))
-        await asyncio.sleep(0.1)
-        await run.recorder.settle(run.page)
+        await run.until(run.seen, "what is mixed")
     assert run.seen() == [("mixed", "pay", 1)]
     assert run.recorder.findings()[0].name.startswith(f"warning:mixed content over http at {OTHER}/widget.js")
 
@@ -199,6 +218,7 @@ async def test_hosts_beside_the_shop_are_noted(browser: Browser, shop: BadShop) 
 async def test_a_host_that_does_not_resolve_although_it_may_be_reached_is_a_failure(browser: Browser, shop: BadShop) -> None:
     async with watched(browser, shop, SHOP, "ads.example") as run:
         await run.visit("/hidden")
+        await run.until(lambda: run.seen()[0][2] == 2, "both failures")
     assert run.seen() == [("third_party_failed", "look", 2)]
 
 
@@ -208,7 +228,7 @@ async def test_an_alert_that_comes_later_belongs_to_the_step_in_which_it_came(br
         await run.visit("/vitals", "open", wait=0)
         run.recorder.step("pay")
         await run.page.evaluate("document.body.insertAdjacentHTML('beforeend', '<p role=alert>Something went wrong</p>')")
-        await run.recorder.settle(run.page)
+        await run.until(run.seen, "the alert")
         run.recorder.step("look")
         await run.recorder.settle(run.page)
     assert run.seen() == [("soft_error", "pay", 1)]
@@ -218,10 +238,11 @@ async def test_an_alert_that_comes_later_belongs_to_the_step_in_which_it_came(br
 async def test_why_a_step_failed_on_a_page_that_answered(browser: Browser, shop: BadShop) -> None:
     async with watched(browser, shop) as run:
         await run.visit("/closed", wait=0)
-        fault = await run.recorder.explained(run.page)
+        async with asyncio.timeout(20):
+            while (fault := await run.recorder.explained(run.page)) is None:  # noqa: ASYNC110 - it is asked anew each time
+                await asyncio.sleep(0.02)
         await run.visit("/", wait=0)
         assert await run.recorder.explained(run.page) is None
-    assert fault is not None
     assert fault.reason == "maintenance"
 
 
@@ -229,6 +250,7 @@ async def test_the_tails_have_no_values(browser: Browser, shop: BadShop) -> None
     async with watched(browser, shop) as run:
         await run.visit("/xhr", "pay")
         await run.visit("/console", "pay")
+        await run.until(run.recorder.console_tail, "the console")
     network, said = run.recorder.network_tail(), run.recorder.console_tail()
     assert {"step": "pay", "method": "POST", "url": shop.url("/api/cart/4711/add?token"), "type": "fetch", "end": "500"} in network
     assert "payment widget 4711 is not configured" in [one["text"] for one in said]
@@ -240,14 +262,17 @@ async def test_the_tails_have_no_values(browser: Browser, shop: BadShop) -> None
 async def test_a_flood_of_messages_is_listened_to_for_a_while_only(browser: Browser, shop: BadShop) -> None:
     async with watched(browser, shop) as run:
         await run.visit("/flood", "flood")
+        await run.until(lambda: run.recorder.counts()["console_errors"] >= 1000, "the flood")
         await run.visit("/page-error", "pay")
+        await run.until(lambda: run.recorder.told("pay"), "the page's error")
     assert run.recorder.counts()["console_errors"] == 1000
     assert "ReferenceError" in run.recorder.told("pay")
 
 
 async def test_a_flood_of_page_errors(browser: Browser, shop: BadShop) -> None:
     async with watched(browser, shop) as run:
-        await run.visit("/throwing", wait=0.7)
+        await run.visit("/throwing")
+        await run.until(lambda: run.recorder.counts()["page_errors"] > 50, "the flood")
     assert run.recorder.counts()["page_errors"] > 50
     assert len(run.recorder.findings()) < 20
 
@@ -256,10 +281,14 @@ async def test_a_flood_of_requests_is_listened_to_again_in_the_next_step(
         browser: Browser, shop: BadShop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("probes.checkout.record._MOST_REQUESTS", 50)
     async with watched(browser, shop) as run:
-        await run.visit("/asking", wait=0.5)
+        run.recorder.step("look")
+        await run.page.goto(shop.url("/asking"))
+        await run.until(lambda: run.recorder.counts()["requests"] >= 50, "the flood")
+        await asyncio.sleep(0.2)
         assert 50 <= run.recorder.counts()["requests"] < 200
+        await run.page.evaluate("fetch = () => new Promise(() => 0); 0")         # else it may be too much again before the page has gone
         await run.visit("/gone", "pay", wait=0)
-        assert (await asyncio.wait_for(run.recorder.stopped, 2)).reason == "status"
+        assert (await asyncio.wait_for(run.recorder.stopped, 20)).reason == "status"
 
 
 async def test_a_page_that_never_lets_go_is_left_after_two_seconds(browser: Browser, shop: BadShop) -> None:
@@ -269,7 +298,8 @@ async def test_a_page_that_never_lets_go_is_left_after_two_seconds(browser: Brow
         await asyncio.sleep(0.15)
         begun = monotonic()
         await run.recorder.settle(run.page)
-        assert monotonic() - begun < 2.5
+        assert monotonic() - begun < 12                      # if it waited for the page: for ever
+    assert max(record._LOADING, record._SETTLING) <= 2
 
 
 async def test_closing_amid_everything_leaves_nothing_running(browser: Browser, shop: BadShop) -> None:

@@ -82,12 +82,12 @@ def test_any_text_is_a_target_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ['"', "'", "\\", "/", ">", "(", " #1"])
 def test_awkward_targets_take_no_time(piece: str) -> None:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     for kind in ("css", "text", "frame"):
         for text in (piece * 480, f"{piece}a" * 200):
             with contextlib.suppress(ValueError):
                 parse(f"{kind}: {text}"[:500])
-    assert time.perf_counter() - begun < 0.5
+    assert time.thread_time() - begun < 0.5
 
 
 @pytest.mark.parametrize("pattern", [r"a+b+", r"(ab)+", r"(\(+)?", r"[(+]+", r"(?:a{2})+", "x(a|b)*y"])
@@ -118,5 +118,5 @@ async def page() -> AsyncIterator[Page]:
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("target", HITS)
 async def test_it_finds_what_it_says(page: Page, target: str) -> None:
-    found = await locate(page, target).evaluate("e => e.id || e.title || e.innerText || e.tagName", timeout=2000)
+    found = await locate(page, target).evaluate("e => e.id || e.title || e.innerText || e.tagName", timeout=20000)
     assert found == HITS[target]

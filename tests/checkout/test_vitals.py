@@ -1,11 +1,12 @@
 """Web vitals in a real Chromium: what is measured, and what a page cannot make of it."""
 
-import asyncio
 import json
+from collections.abc import Callable
+from time import monotonic
 
 import pytest
 from bad_shop import CHROMIUM, SHOP, BadShop
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page
 
 from probes.checkout.record import Recorder
 from probes.checkout.vitals import Reading, Vitals, parsed
@@ -19,9 +20,18 @@ async def reading(browser: Browser, url: str) -> Reading | None:
     await context.add_init_script(vitals.script)
     page = await context.new_page()
     await page.goto(url)
-    told = await vitals.read(page, 2)
+    told = await vitals.read(page, 20)
     await context.close()
     return told
+
+
+async def settled(recorder: Recorder, page: Page, enough: Callable[[], bool]) -> None:
+    """Look until all is there: on a busy machine paints come late."""
+    end = monotonic() + 20
+    await recorder.settle(page)
+    while not enough():
+        assert monotonic() < end, (recorder.values(), recorder.facts())
+        await recorder.settle(page)
 
 
 @browsing
@@ -31,21 +41,20 @@ async def test_vitals_belong_to_the_document_and_to_the_step_that_loaded_it(brow
     page = await context.new_page()
     recorder.step("open")
     await page.goto(shop.url("/vitals"))
-    await recorder.settle(page)
+    await settled(recorder, page, lambda: "lcp/open" in recorder.values() and recorder.facts()["cls"] > 0)
     assert "inp/open" not in recorder.values()
     recorder.step("work")
     await page.click("#b")
-    await asyncio.sleep(0.3)
-    await recorder.settle(page)
+    await settled(recorder, page, lambda: "inp/open" in recorder.values())
     recorder.step("home")
     await page.goto(shop.url("/"))
-    await recorder.settle(page)
+    await settled(recorder, page, lambda: "lcp/home" in recorder.values())
     await recorder.close()
     await context.close()
     values, facts = recorder.values(), recorder.facts()
     assert values.keys() == {"ttfb/open", "fcp/open", "lcp/open", "inp/open", "ttfb/home", "fcp/home", "lcp/home"}
-    assert 0 < values["ttfb/open"] < values["fcp/open"] <= values["lcp/open"] < 5
-    assert 0.1 < values["inp/open"] < 2
+    assert 0 < values["ttfb/open"] < values["fcp/open"] <= values["lcp/open"] < 20          # s
+    assert 0.1 < values["inp/open"] < 20
     assert facts["inp"] == values["inp/open"]
     assert facts["lcp"] == max(values["lcp/open"], values["lcp/home"])
     assert 0.01 < facts["cls"] < 2

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from monitor.config import probe_model
 from monitor.demo.pages import SHOP
 from monitor.demo.shop import build_app
 from probes.artifacts import Artifacts, mentioned
+from probes.checkout.keeper import Keeper, Patience
 from probes.checkout.limits import Guard, OneRun
 from probes.checkout.link import Link
 from probes.checkout.probe import Profiles, probe
@@ -23,6 +25,8 @@ from probes.sample import Sample
 
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 ROOT = Path(__file__).parents[2]
+WORKER = (sys.executable, str(Path(__file__).with_name("patient_worker.py")))
+PATIENCE = Patience(start=40.0, cancel=40.0, kill=45.0)
 CARD = "4242 4242 4242 4242"
 
 
@@ -46,7 +50,7 @@ class Till:
             flow = {"flow": str(path)}
         if "step" in keys:
             flow = {}
-        raw = {"name": "checkout", "kind": "checkout", "url": self.url, "timeout": "20s", "step_timeout": "5s", "secrets": {"card": CARD}}
+        raw = {"name": "checkout", "kind": "checkout", "url": self.url, "timeout": "60s", "step_timeout": "15s", "secrets": {"card": CARD}}
         raw |= flow | keys
         settings = probe_model("checkout").model_validate(raw, context={"base": self.folder})
         self.asked.clear()
@@ -72,7 +76,8 @@ async def opened(folder: Path, *routes: web.RouteDef) -> AsyncIterator[Till]:
     app = build_app(folder / "shop", 0.0)
     app.add_routes(routes)
     clients = Clients()
-    clients.provide(Link, Link(BrowserSettings(no_sandbox=os.geteuid() == 0)))
+    browser = BrowserSettings(no_sandbox=os.geteuid() == 0)
+    clients.provide(Link, Link(browser, Keeper(browser, patience=PATIENCE, command=WORKER)))
     clients.provide(Artifacts, Artifacts(folder / "artifacts", 100_000_000))
     clients.provide(Guard, OneRun())  # type: ignore[type-abstract]
     clients.provide(Profiles, Profiles(folder / "profiles"))

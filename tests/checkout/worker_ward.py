@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -12,15 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from processes import until
+
 from probes.checkout.job import Ask, Job, Launch, Report
 from probes.checkout.keeper import Keeper, Patience
+from probes.checkout.processes import look
 from probes.checkout.settings import BrowserSettings
 
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 HERE = Path(__file__).parent
 ROOT = os.geteuid() == 0                                     # Chromium's sandbox cannot be had as root
 LAUNCH = Launch(no_sandbox=ROOT)
-HASTE = Patience(start=10.0, cancel=0.3, kill=1.0)
+WARM_UP = 40.0                                               # s of a run that may have to start the browser first, on a busy machine
+PATIENT = Patience(start=WARM_UP)                            # what a worker does after the deadline has the product's own time
 STANDIN = (sys.executable, str(HERE / "standin_worker.py"))
 
 
@@ -37,7 +42,7 @@ async def allow() -> str:
     return ""
 
 
-def job(source: str = "", timeout: float = 10.0, url: str = "http://127.0.0.1", **more: Any) -> Job:
+def job(source: str = "", timeout: float = WARM_UP, url: str = "http://127.0.0.1", **more: Any) -> Job:
     return Job(run="r1", probe="checkout", url=url, timeout=timeout, source=source, **{"launch": LAUNCH, **more})
 
 
@@ -79,7 +84,8 @@ class Ward:
     def find(self, who: str) -> list[int]:
         """browser, driver, worker, warden, renderer or all."""
         found = self.processes()
-        pythons = sorted(pid for pid, text in found.items() if "worker.py" in text or "checkout.worker" in text)
+        both = {pid for pid, text in found.items() if "worker.py" in text or "checkout.worker" in text}
+        pythons = sorted(both, key=lambda pid: _parent(pid) in both)           # the warden is nobody's child among them
         wanted: dict[str, Callable[[int, str], bool]] = {
             "browser": lambda _, text: "--remote-debugging-pipe" in text and "--type=" not in text and not text.startswith("/bin/sh"),
             "renderer": lambda _, text: "--type=renderer" in text,
@@ -88,7 +94,9 @@ class Ward:
             "worker": lambda pid, _: pid == pythons[1],
             "all": lambda _, __: True,
         }
-        return [pid for pid, text in found.items() if wanted[who](pid, text)]
+        pids = [pid for pid, text in found.items() if wanted[who](pid, text)]
+        # A child of the browser has its arguments until it has its own.
+        return [pid for pid in pids if _parent(pid) not in pids] if who == "browser" else pids
 
     def strike(self, who: str, number: int) -> None:
         pids = self.find(who)
@@ -96,11 +104,13 @@ class Ward:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
+        if number == signal.SIGSTOP:                       # each stops when it is its turn on the processor, and not before
+            until(lambda: all((now := look(pid)) is None or now.state in "TtZXx" for pid in pids), 20, f"standing still of the {who}")
 
     def leftovers(self) -> list[str]:
         return [*self.processes().values(), *(str(path) for path in self.base.iterdir())]
 
-    async def nothing_left(self, seconds: float = 5.0) -> None:
+    async def nothing_left(self, seconds: float = 20.0) -> None:
         end = time.monotonic() + seconds
         while left := self.leftovers():
             assert time.monotonic() < end, left
@@ -108,8 +118,13 @@ class Ward:
         self.seen.clear()
 
 
+def _parent(pid: int) -> int:
+    now = look(pid)
+    return now.parent if now else 0
+
+
 @contextmanager
-def ward(command: Sequence[str] = STANDIN, *, patience: Patience = HASTE, **settings: Any) -> Iterator[Ward]:
+def ward(command: Sequence[str] = STANDIN, *, patience: Patience = PATIENT, **settings: Any) -> Iterator[Ward]:
     """Settings as they are kept: durations in s, sizes in bytes."""
     base, before = Path(tempfile.mkdtemp(prefix="ward-", dir="/tmp")), tempfile.tempdir
     tempfile.tempdir = str(base)

@@ -1,5 +1,6 @@
 """A real systemd-journald of our own, and journals written by systemd-journal-remote: what the tests of the journal read."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -8,10 +9,12 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from processes import until
+
+from probes.error_log.journal import Batch, Cursor, Journal
 
 ROOT = Path(__file__).resolve().parents[2]
 JOURNALD, REMOTE = Path("/lib/systemd/systemd-journald"), Path("/lib/systemd/systemd-journal-remote")
@@ -58,7 +61,7 @@ class Daemon:
             raise
 
     def _started(self) -> None:
-        until(lambda: list(self.journal.glob("*/system.journal")) or self._process.poll() is not None, 10, "journald's start")
+        until(lambda: list(self.journal.glob("*/system.journal")) or self._process.poll() is not None, 30, "journald's start")
         if self._process.poll() is not None:
             assert self._process.stderr
             raise CannotLogError(f"journald does not run here: {self._process.stderr.read().decode(errors='replace').strip()[-300:]}")
@@ -81,12 +84,12 @@ class Daemon:
     def control(self, *arguments: str) -> None:
         """journalctl inside: --sync, --rotate, --vacuum-files=1."""
         command = ["nsenter", f"--target={self._process.pid}", "--mount", "journalctl", *arguments]
-        subprocess.run(command, capture_output=True, check=True, timeout=20)
+        subprocess.run(command, capture_output=True, check=True, timeout=60)
 
     def inside(self, *command: str) -> str:
         """What a program prints for which this journal is that of its host."""
         entered = ["nsenter", f"--target={self._process.pid}", "--mount", f"--wdns={ROOT}", *command]
-        return subprocess.run(entered, capture_output=True, text=True, check=True, timeout=20).stdout
+        return subprocess.run(entered, capture_output=True, text=True, check=True, timeout=60).stdout
 
     def stop(self) -> None:
         self._socket.close()
@@ -101,6 +104,19 @@ class Daemon:
         shutil.rmtree(self._folder)
 
 
+async def gathered(journal: Journal, cursor: Cursor, now: Callable[[], float], count: int) -> Batch:
+    """So many entries, which journald and journalctl give in their own time, as one batch; none may follow them."""
+    end, batches = time.monotonic() + 30, list[Batch]()
+    while (found := sum(len(batch.entries) for batch in batches)) < count or not batches or batches[-1].entries:
+        assert time.monotonic() < end, f"only {found} entries come"
+        batches.append(await journal.read(cursor, now(), 30))
+        cursor = batches[-1].cursor
+        await asyncio.sleep(0.01)
+    assert found == count
+    return Batch(tuple(one for batch in batches for one in batch.entries), cursor, gap=sum(batch.gap for batch in batches),
+                 problem="".join(batch.problem for batch in batches), warning="".join(batch.warning for batch in batches))
+
+
 BOOT, MACHINE = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
 
 
@@ -113,7 +129,7 @@ def entry(message: str | bytes, at: float, **fields: str) -> dict[str, str | byt
 
 def write(file: Path, entries: Iterable[Mapping[str, str | bytes]]) -> None:
     """A journal file with these entries; appended to when it is there. Raises FileNotFoundError without systemd-journal-remote."""
-    export = b""
+    export = bytearray()
     for fields in entries:
         for name, value in fields.items():
             data = value.encode() if isinstance(value, str) else value
@@ -121,4 +137,4 @@ def write(file: Path, entries: Iterable[Mapping[str, str | bytes]]) -> None:
         export += b"\n"
     file.parent.mkdir(exist_ok=True)
     command = [str(REMOTE), "--split-mode=none", f"--output={file}", "-"]
-    subprocess.run(command, input=export, capture_output=True, check=True, timeout=20)
+    subprocess.run(command, input=export, capture_output=True, check=True, timeout=60)

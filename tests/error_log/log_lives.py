@@ -1,7 +1,9 @@
 """The daemon is killed again and again while a shop logs and the real logrotate turns its file over; what the store says at the end."""
 
 import json
+import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -41,14 +43,20 @@ ROTATE = """\
 """
 
 
+FULL = 4096                 # bytes, more than those by which a log is known again: one that is rotated sooner nobody could follow
+PATIENCE = 60.0             # s for what another process does in its own time
+RUNS = 8                    # after the last line was counted: what was counted twice shows itself
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What was written, and what the store has counted, by level and all together."""
+    """What was written, and what the store has counted, by level and all together. `destroyed`: lines thrown away by logrotate itself."""
 
     written: dict[str, int]
     counted: dict[str, int]
     kills: int
     rotations: int
+    destroyed: int
 
 
 def counted(state: Path) -> dict[str, int]:
@@ -60,6 +68,39 @@ def counted(state: Path) -> dict[str, int]:
     return dict(total)
 
 
+def _runs(state: Path) -> int:
+    """How many samples are stored."""
+    return len(read_only(state, lambda connection: samples.after(connection, 0, 10**9)))
+
+
+class _Log:
+    """The shop's log, which logrotate turns over."""
+
+    def __init__(self, folder: Path, writer: int, *, copied: bool) -> None:
+        self._path, self._folder, self._writer, self._copied = folder / "logs" / "shop.log", folder, writer, copied
+        self.destroyed = 0
+
+    def rotate(self) -> None:
+        """Once, as soon as the writer has got on since the last time: a log is turned over when there is something in it."""
+        until(self._being_written, PATIENCE, "the writer's going on")
+        subprocess.run(["logrotate", "-f", "-s", self._folder / "rotate.state", self._folder / "rotate.conf"], check=True, capture_output=True)
+        if self._copied:                            # what was written between the copy and the truncation is in neither
+            until(lambda: self._numbers(self._path), PATIENCE, "the writer's going on")
+            last = self._numbers(Path(f"{self._path}.1"))[-1]
+            self.destroyed += self._numbers(self._path)[0] - last - 1
+
+    def _being_written(self) -> bool:
+        """Whether the writer writes to the file that stands there, and it is long enough. Who still wrote to an older one could lose lines in it."""
+        with suppress(FileNotFoundError):
+            found = self._path.stat()
+            return found.st_size > FULL and any(os.path.samestat(found, one.stat()) for one in Path(f"/proc/{self._writer}/fd").iterdir())
+        return False
+
+    @staticmethod
+    def _numbers(path: Path) -> list[int]:
+        return [int(number) for number in re.findall(rb"^\S+ \S+ \S+ \[shop\.orders\] order (\d+) at .*\n", path.read_bytes(), re.MULTILINE)]
+
+
 def live(folder: Path, *, how: str, kills: int, rotations: int, rate: float, seed: int = 1, told: Callable[[str], None] = print) -> Ended:
     """Begin, kill and rotate; `how` is what logrotate is told ("create", "copytruncate", "create\\ncompress\\ndelaycompress")."""
     place = random.Random(seed)
@@ -69,15 +110,16 @@ def live(folder: Path, *, how: str, kills: int, rotations: int, rate: float, see
     (folder / "rotate.conf").chmod(0o644)
     writer = subprocess.Popen([sys.executable, str(Path(__file__).with_name("log_writer.py")), str(folder / "logs" / "shop.log"), str(rate)],
                               stdout=subprocess.PIPE, text=True)
+    log, store = _Log(folder, writer.pid, copied="copytruncate" in how), folder / "state" / "tillwatch.sqlite3"
     done = turned = 0
     with (folder / "daemon.log").open("wb") as out:
         command = [sys.executable, "-m", "monitor", "-c", str(folder / "config.toml"), "run"]
         daemon = subprocess.Popen(command, stdout=out, stderr=out)
         try:
-            until(lambda: counted(folder / "state" / "tillwatch.sqlite3"), 20, "the first run")       # what was rotated before is not looked for
+            until(lambda: counted(store).get("lines"), PATIENCE, "the first run that reads")        # what was rotated before is not looked for
             while done < kills or turned < rotations:
                 if turned < rotations:
-                    subprocess.run(["logrotate", "-f", "-s", folder / "rotate.state", folder / "rotate.conf"], check=True, capture_output=True)
+                    log.rotate()
                     turned += 1
                 time.sleep(place.uniform(0.05, 0.4))
                 if done < kills and place.random() < max(kills / max(rotations, 1), 0.2):
@@ -88,21 +130,16 @@ def live(folder: Path, *, how: str, kills: int, rotations: int, rate: float, see
                     told(f"{done} kills, {turned} rotations")
                     daemon = subprocess.Popen(command, stdout=out, stderr=out)
             writer.send_signal(signal.SIGTERM)
-            written = json.loads(writer.communicate(timeout=30)[0])
-            time.sleep(3)                                    # the last event is taken when its file has been quiet for a second
-            _settled(folder / "state" / "tillwatch.sqlite3", sum(written.values()), how)
+            written = json.loads(writer.communicate(timeout=PATIENCE)[0])
+            least = sum(written.values()) - log.destroyed
+            until(lambda: counted(store).get("lines", 0) >= least, PATIENCE, f"the counting of {least} lines")
+            last = _runs(store) + RUNS
+            until(lambda: _runs(store) >= last, PATIENCE, "the last runs")
             daemon.send_signal(signal.SIGTERM)
-            assert daemon.wait(15) == 0
+            assert daemon.wait(PATIENCE) == 0
         finally:
             for process in (writer, daemon):
                 if process.poll() is None:
                     process.kill()
                     process.wait()
-    return Ended(written, counted(folder / "state" / "tillwatch.sqlite3"), done, turned)
-
-
-def _settled(store: Path, lines: int, how: str) -> None:
-    if "copytruncate" in how:
-        time.sleep(2)
-        return
-    until(lambda: counted(store).get("lines", 0) >= lines, 30, "all lines are counted")
+    return Ended(written, counted(store), done, turned, log.destroyed)

@@ -1,6 +1,7 @@
 """A shop that logs: `python log_writer.py FILE RATE` writes RATE lines a second until SIGTERM, and then says how many of each kind it wrote.
 
-It opens the file anew when it was renamed, as programs do that look after their logs themselves.
+It opens the file anew when another one stands there, as programs do that look after their logs themselves. It never makes that one: logrotate,
+which is about to, would move it out of its way.
 """
 
 import json
@@ -9,6 +10,8 @@ import signal
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 BATCH_SECONDS = 0.01
@@ -26,11 +29,13 @@ def write(path: Path, rate: float) -> Counter[str]:
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
     written: Counter[str] = Counter()
-    number, begun, file = 0, time.monotonic(), path.open("ab", buffering=0)
+    number, begun, file = 0, time.monotonic(), _opened(path, os.O_CREAT)
     while not stopped:
-        if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
-            file.close()
-            file = path.open("ab", buffering=0)
+        with suppress(FileNotFoundError):           # renamed, and the next one is not there yet
+            if path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                anew = _opened(path)
+                file.close()
+                file = anew
         due = int((time.monotonic() - begun) * rate) - number
         texts = [line(number + more) for more in range(due)]
         file.write("".join(text for text, _ in texts).encode())
@@ -38,6 +43,10 @@ def write(path: Path, rate: float) -> Counter[str]:
         number += due
         time.sleep(BATCH_SECONDS)
     return written
+
+
+def _opened(path: Path, more: int = 0) -> FileIO:
+    return FileIO(os.open(path, os.O_WRONLY | os.O_APPEND | more, 0o644), "ab")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from pathlib import Path
 from processes import until
 
 HERE = Path(__file__).parent
-SETTLED = 30.0              # s within which all must have been read
+SETTLED = 60.0              # s within which all must have been read
+FULL = 4096                 # bytes, more than those by which a log is known again: one that is rotated sooner nobody could follow
 
 CONFIG = """
 {log} {{
@@ -61,14 +62,13 @@ class Proof:
         self._random = random.Random(seed)
         self._destroyed: set[int] = set()
         self._writer = subprocess.Popen([sys.executable, str(HERE / "tail_writer.py"), str(self._log), str(rate)], stdout=subprocess.PIPE, text=True)
-        while not self._log.exists():
-            time.sleep(0.005)
+        until(self._log.exists, SETTLED, "the first line")
         config, self._state = folder / "rotate.conf", folder / "rotate.state"
         config.write_text(CONFIG.format(log=self._log, how=HOW[mode].format(pid=self._writer.pid)))
         config.chmod(0o644)
         self._rotate = ["/usr/sbin/logrotate", "-f", "-s", str(self._state), str(config)]
         self._standin = self._begin()
-        until(self._counted, 20, "the first read")      # what was rotated before it is none of its business
+        until(self._counted, SETTLED, "the first read")      # what was rotated before it is none of its business
 
     def play(self, rotations: int, kills: int, pause: float, say: Callable[[Outcome], None] = lambda _outcome: None) -> Outcome:
         """Rotate so often, every `pause` s, and kill so often in between, at random."""
@@ -94,14 +94,14 @@ class Proof:
         return subprocess.Popen([sys.executable, str(HERE / "tail_standin.py"), str(self._pattern), str(self._database), "0.05"], text=True)
 
     def _rotated(self) -> None:
-        subprocess.run(self._rotate, check=True, timeout=30)
+        # Rotated again before its writer has got to it, a log would be compressed under the writer's hands.
+        until(lambda: self._log.stat().st_size > FULL, SETTLED, "the writer's going on")
+        subprocess.run(self._rotate, check=True, timeout=SETTLED)
         self.outcome.rotations += 1
         if self.outcome.mode == "copytruncate":
             copied = _numbers(Path(f"{self._log}.1").read_bytes())
-            while not (after := _numbers(self._log.read_bytes()[:4096])):
-                time.sleep(0.002)
-            if copied:
-                self._destroyed |= set(range(copied[-1] + 1, after[0]))
+            after = until(lambda: _numbers(self._log.read_bytes()[:FULL]), SETTLED, "the writer's going on")
+            self._destroyed |= set(range(copied[-1] + 1, after[0]))
 
     def _killed(self) -> None:
         self._standin.kill()
@@ -111,14 +111,12 @@ class Proof:
 
     def _settle(self) -> None:
         self._writer.terminate()
-        self.outcome.written = int(self._writer.communicate(timeout=20)[0])
-        end, last = time.monotonic() + SETTLED, -1
-        while time.monotonic() < end:
-            count = self._counted()
-            if count >= self.outcome.written or (self.outcome.mode == "copytruncate" and count == last):
-                break
-            last = count
-            time.sleep(1.5 if self.outcome.mode == "copytruncate" else 0.2)
+        self.outcome.written = int(self._writer.communicate(timeout=SETTLED)[0])
+        end = time.monotonic() + SETTLED
+        while time.monotonic() < end and (self._counted() < self.outcome.written - len(self._destroyed) or self._unread()):
+            time.sleep(0.2)
+        if self.outcome.mode == "copytruncate":
+            time.sleep(1.5)                             # what is read twice shows itself
 
     def _counted(self) -> int:
         if not self._database.exists():
@@ -130,16 +128,26 @@ class Proof:
                 return 0
         return int(row[0]) if row else 0
 
-    def _judge(self) -> None:
+    def _runs(self) -> list[tuple[int, int]]:
+        """What was read, in the order in which it came."""
         with closing(sqlite3.connect(self._database, timeout=20)) as db:
-            runs = db.execute("SELECT first, last FROM runs ORDER BY rowid").fetchall()
+            return db.execute("SELECT first, last FROM runs ORDER BY rowid").fetchall()
+
+    def _unread(self) -> set[int]:
+        """The lines that were written, but neither read nor destroyed."""
+        written = set(range(1, self.outcome.written + 1))
+        return written.difference(self._destroyed, *(range(first, last + 1) for first, last in self._runs()))
+
+    def _judge(self) -> None:
+        runs = self._runs()
+        with closing(sqlite3.connect(self._database, timeout=20)) as db:
             counter, torn, gaps = db.execute("SELECT lines, torn, gaps FROM checkpoint").fetchone()
         seen = Counter(number for first, last in runs for number in range(first, last + 1))
         lost = set(range(1, self.outcome.written + 1)) - set(seen)
         found = self.outcome
         found.read, found.counter, found.torn, found.gaps = seen.total(), counter, torn, gaps
         found.doubled = sum(number - 1 for number in seen.values())
-        found.lost, found.destroyed, found.lost_beyond = len(lost), len(self._destroyed), sorted(lost - self._destroyed)[:20]
+        found.lost, found.destroyed, found.lost_beyond = len(lost), len(self._destroyed), sorted(self._unread())[:20]
         found.out_of_order = sum(later[0] <= earlier[1] for earlier, later in pairwise(runs))
 
 

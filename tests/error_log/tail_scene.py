@@ -34,9 +34,11 @@ def take_events(events: list[bytes]) -> Reader:
 
 
 class Follower:
-    """Follows files from run to run. `ahead` is by how many s its clock is ahead of the files'."""
+    """Follows files from run to run. `ahead` is by how many s its clock is ahead of the files'; with `now` that clock stands still there."""
 
-    def __init__(self, *patterns: Path | str, begin: str = "beginning", events: bool = False, descriptors: int = 200) -> None:
+    def __init__(
+        self, *patterns: Path | str, begin: str = "beginning", events: bool = False, descriptors: int = 200, now: float | None = None,
+    ) -> None:
         self._make: Callable[[], Tail] = lambda: Tail([str(one) for one in patterns], begin, descriptors=descriptors)  # type: ignore[arg-type]
         self._reader = take_events if events else take_all
         self.tail = self._make()
@@ -45,14 +47,15 @@ class Follower:
         self.files: list[Opened] = []
         self.gaps: list[tuple[str, str]] = []
         self.partial = 0
-        self.ahead = 0.0
+        self.ahead, self._now = 0.0, now
         self.last: Reading | None = None
 
     def read(self, *, keep: bool = True, more: Callable[[], bool] = lambda: True) -> list[bytes]:
         """One run; gives the lines that it brought. One that is not kept is as if it had never been."""
         lines: list[bytes] = []
         positions = None if self.checkpoint is None else decode(self.checkpoint)
-        reading = self.last = self.tail.read(positions, lambda file: self._opened(file, lines), time.time() + self.ahead, more)
+        now = (time.time() if self._now is None else self._now) + self.ahead
+        reading = self.last = self.tail.read(positions, lambda file: self._opened(file, lines), now, more)
         if keep:
             self.checkpoint = encode(reading.positions)
             assert decode(self.checkpoint) == reading.positions

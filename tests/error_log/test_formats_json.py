@@ -1,10 +1,10 @@
 """JSON lines, however their fields are called and whatever somebody has put into them."""
 
 import json
-import time
 from dataclasses import dataclass
 
 import pytest
+from cpu import least
 from test_formats import events
 
 from probes.error_log.event import Level
@@ -135,18 +135,17 @@ def test_requests_have_identifiers_that_do_not_count() -> None:
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "re2"])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_lines_cost_little_and_still_count(name: str, fast: bool) -> None:
-    scanner, line = Scanner("json", fast=fast), HOSTILE[name].encode() + b"\n"
-    begun = time.process_time()
-    assert scanner.read(line, True) == len(line)
-    spent = time.process_time() - begun
-    assert scanner.tally.events.total() == 1
+    line, scanners = HOSTILE[name].encode() + b"\n", [Scanner("json", fast=fast) for _ in range(3)]
+    anew, taken = iter(scanners), list[int]()                   # each sees the line for the first time
+    spent = least(lambda: taken.append(next(anew).read(line, True)))
+    assert taken == [len(line)] * 3
+    assert [scanner.tally.events.total() for scanner in scanners] == [1] * 3
     assert spent < 0.05 + len(line) / 50e6, f"{spent * 1000:.0f} ms"                # finding alone takes some of 5 MB
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_entries_cost_little(name: str) -> None:
-    scanner = Scanner("json")
-    begun = time.process_time()
-    scanner.entry(HOSTILE[name].encode(), "error")
-    assert time.process_time() - begun < 0.05
-    assert scanner.tally.events["error"] == 1
+    text, scanners = HOSTILE[name].encode(), [Scanner("json") for _ in range(3)]
+    anew = iter(scanners)
+    assert least(lambda: next(anew).entry(text, "error")) < 0.05
+    assert [scanner.tally.events["error"] for scanner in scanners] == [1] * 3

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 import pytest
+from cpu import least
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from log_samples import SAMPLES
@@ -264,11 +265,10 @@ def test_an_error_that_is_known_costs_little() -> None:
 @pytest.mark.parametrize("format_", ["generic", "json", "syslog", "python"])
 def test_a_crash_loop_of_bare_tracebacks_is_gone_through_in_linear_time(format_: str) -> None:
     trace = b'Traceback (most recent call last):\n  File "/srv/a.py", line 3, in f\n    x()\nKeyError: \'k\'\n'
-    scanner = Scanner(format_)
-    begun = time.process_time()
-    scanner.read(trace * 2500, True)
-    assert scanner.tally.events["error"] == 2500
-    assert time.process_time() - begun < 0.5                   # it was 4 s when each looked through all that follow
+    text, scanners = trace * 2500, [Scanner(format_) for _ in range(3)]
+    anew = iter(scanners)
+    assert least(lambda: next(anew).read(text, True)) < 0.5    # it was 4 s when each looked through all that follow
+    assert [scanner.tally.events["error"] for scanner in scanners] == [2500] * 3
 
 
 def test_an_entry_that_an_own_pattern_does_not_match_is_no_error() -> None:

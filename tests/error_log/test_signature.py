@@ -1,10 +1,10 @@
 """The name of an error: what tells errors apart is in it, what differs each time is not."""
 
 import re
-import time
 from random import Random
 
 import pytest
+from cpu import least
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -191,7 +191,5 @@ def test_the_key_of_a_long_trace_has_its_last_line_without_hashes() -> None:
     "a", "0", "a0", "'", '" "', "/a", "a/", "a.", "a@", "0 ", "0.", "*", "a-", "::", "deadbeef0", "[", 'name="', "x://", "-1.1", "\n", "é"])
 def test_hostile_events_take_a_moment(unit: str) -> None:
     text = unit * (16 * 1024 // len(unit))
-    begun = time.process_time()
-    signature(Event("error", text, text, text, (Frame(text, text),)))
-    key(text.encode())
-    assert time.process_time() - begun < 0.1                     # 6 ms for the worst on a quiet machine
+    event, said = Event("error", text, text, text, (Frame(text, text),)), text.encode()
+    assert least(lambda: (signature(event), key(said))) < 0.1    # 6 ms for the worst on a quiet machine

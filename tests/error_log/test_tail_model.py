@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tail_model import TICK, ModelLog
@@ -19,6 +20,7 @@ STEPS = st.one_of(
 )
 
 
+@pytest.mark.timeout(300)                     # most of its time it sleeps
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(STEPS, max_size=30), st.booleans(), st.booleans())
 @example([("append", 3), ("read", 0), ("append", 3), ("rename", "create"), ("append", 3), ("rename", "create"), ("compress", 2)], False, False)

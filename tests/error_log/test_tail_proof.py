@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tail_proof import Proof
 
+pytestmark = pytest.mark.timeout(300)          # it waits for several processes
 RATE = 5000
 
 

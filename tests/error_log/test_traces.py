@@ -1,9 +1,8 @@
 """Stack traces of six languages, as their runtimes write them, also wrapped, cut and inside other lines."""
 
-import time
-
 import pytest
 from corpus_events import corpus
+from cpu import least
 
 from probes.error_log.event import LONGEST, Frame
 from probes.error_log.traces import MOST_FRAMES, Trace, trace
@@ -199,9 +198,7 @@ def test_a_recursion_keeps_the_frames_nearest_to_the_fault() -> None:
     "", "Traceback (most recent call last):\n", "PHP Fatal error:  Uncaught A: b in /a:1\n#0 ", "x.y.Z: b\n\tat ", "E: x\n    at /"])
 def test_hostile_text_takes_no_longer_than_its_length(start: str, unit: str) -> None:
     text = (start + unit * LONGEST)[:LONGEST]
-    begun = time.process_time()
-    trace(text)
-    assert time.process_time() - begun < 0.1                     # 5 ms on a quiet machine
+    assert least(lambda: trace(text)) < 0.1                      # 5 ms on a quiet machine
 
 
 def test_each_trace_of_the_corpus_is_read() -> None:

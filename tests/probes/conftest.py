@@ -42,7 +42,7 @@ async def serve() -> AsyncIterator[Callable[..., Awaitable[Shop]]]:
                 await writer.wait_closed()
 
         shop = Shop(fixed if isinstance(talk, bytes) else talk)
-        server = await asyncio.start_server(shop.handle, host, port, ssl=tls, ssl_handshake_timeout=5 if tls else None)
+        server = await asyncio.start_server(shop.handle, host, port, ssl=tls, ssl_handshake_timeout=20 if tls else None)
         shop.port = server.sockets[0].getsockname()[1]
         running.append((server, shop))
         return shop

@@ -11,7 +11,7 @@ from typing import Any
 from probes.http import HttpSettings
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-TIMEOUT = "2s"
+TIMEOUT = "20s"           # of runs that come to their own end: a machine that stands still for a while is not theirs
 
 
 class Shop:

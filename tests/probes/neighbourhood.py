@@ -2,7 +2,8 @@
 
 A machine with other work withholds the processor; that is not the street's doing. The kernel tells for how long this
 thread was ready to run and was not let (schedstat), and how much the hypervisor took (steal): lags and lateness are
-counted without that time. Nothing else is forgiven.
+counted without that time, and without the queue that it left until this thread has had as much time to spare. A run that
+was ended by its time-out is not judged if half of that was withheld. Nothing else is forgiven.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any, Self
 
 from processes import Withheld
@@ -51,15 +52,19 @@ class Record:
     late: "array[float]" = field(default_factory=lambda: array("d"))        # from when a run was due until the probe began
     over: float = -inf                                                      # the worst run's end, from its deadline
     wrong: dict[str, str] = field(default_factory=dict)                     # reasons that should not be, each with its first evidence
+    best: float = inf                                                       # the quickest run
     failed: int = 0                                                         # runs with a wrong reason
     missed: int = 0                                                         # runs left out, because one was still under way
+    excused: int = 0                                                        # so many more, while half of an interval was withheld
 
-    def add(self, sample: Sample, *, late: float, took: float) -> None:
-        """Note one run."""
+    def add(self, sample: Sample, *, late: float, took: float, kept: float) -> None:
+        """Note one run. `took` is less what was withheld, `kept`."""
         self.seconds.append(sample.seconds)
         self.late.append(max(0.0, late))
+        self.best = min(self.best, took)
         self.over = max(self.over, took - self.target.settings.timeout)
-        if sample.reason not in self.target.reasons:
+        starved = sample.reason.endswith("timeout") and kept > self.target.settings.timeout / 2
+        if sample.reason not in self.target.reasons and not starved:
             self.failed += 1
             self.wrong.setdefault(sample.reason, sample.evidence)
 
@@ -71,7 +76,7 @@ class Stay:
     records: dict[str, Record]
     lags: "array[float]" = field(default_factory=lambda: array("d"))
     worst_raw_lag: float = 0.0
-    _marks: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_MARKS))
+    _marks: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=_MARKS))     # instant, withheld by then, queue
 
     def of(self, targets: Iterable[Target]) -> list[Record]:
         """What came of these targets."""
@@ -83,17 +88,20 @@ class Stay:
 
     async def watch(self, withheld: Withheld) -> None:
         """Measure the loop's lag until cancelled, independently of the scheduler's own measuring."""
+        queue = 0.0              # s of work that waits because of what was withheld, at most
         while True:
-            before, held = monotonic(), withheld()
-            self._marks.append((before, held))
+            before, busy, held = monotonic(), thread_time(), withheld()
+            self._marks.append((before, held, queue))
             await asyncio.sleep(STEP)
-            lag = monotonic() - before - STEP
-            self.worst_raw_lag = max(self.worst_raw_lag, lag)
-            self.lags.append(max(0.0, lag - (withheld() - held)))
+            passed, worked, kept = monotonic() - before, thread_time() - busy, withheld() - held
+            self.worst_raw_lag = max(self.worst_raw_lag, passed - STEP)
+            self.lags.append(max(0.0, passed - STEP - kept))
+            spare = max(0.0, passed - worked - kept)
+            queue = max(0.0, queue + kept - spare)
 
-    def withheld_at(self, instant: float) -> float:
-        """What had been withheld by then, by the last look before it."""
-        return next((held for at, held in reversed(self._marks) if at <= instant), inf)
+    def withheld_since(self, instant: float, held: float) -> float:
+        """What has been withheld since then, `held` being what it is by now; with the queue that there was, by the last look before it."""
+        return next((max(0.0, held - then) + queue for at, then, queue in reversed(self._marks) if at <= instant), 0.0)
 
 
 async def stay(targets: Iterable[Target], clients: Clients, *, seconds: float, interval: float) -> Stay:
@@ -105,13 +113,17 @@ async def stay(targets: Iterable[Target], clients: Clients, *, seconds: float, i
     async def run(key: tuple[str, str, str]) -> Sample:
         # Tasks start in the order in which the scheduler made them, and it has told the lateness of each just before.
         record, due, began, held = seen.records[key[0]], dues.popleft(), monotonic(), withheld()
-        late = began - due - max(0.0, held - seen.withheld_at(due))
+        late = began - due - seen.withheld_since(due, held)
         sample = await probe(record.target.settings, clients)
-        record.add(sample, late=late, took=monotonic() - began - (withheld() - held))
+        took, kept = monotonic() - began, withheld() - held
+        record.add(sample, late=late, took=took - kept, kept=kept)
         return sample
 
     def missed(key: tuple[str, str, str], runs: int) -> None:
-        seen.records[key[0]].missed += runs
+        if seen.withheld_since(monotonic() - interval, withheld()) > interval / 2:
+            seen.records[key[0]].excused += runs
+        else:
+            seen.records[key[0]].missed += runs
 
     hooks = Hooks(accept=lambda _: False, lateness=lambda _, late: dues.append(loop.time() - late), missed=missed)
     jobs = [Job((name, "", ""), "http", interval, record.target.settings.timeout, interval, interval, record.target.settings.url.startswith("https"))

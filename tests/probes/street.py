@@ -26,7 +26,7 @@ from street_tls import HOST, Certificates, faulty
 from villains import FLOODS, HOSTILE, brotli_bomb, flood, gzip_bomb, silent, zstd_bomb
 
 PLAIN, SECURE = 60, 40      # healthy shops
-SHORT, LONG, PATIENT = "2s", "4s", "12s"    # time-outs: of targets that use theirs up, of all others, and of those that take their neighbours' time
+SHORT, PATIENT = "2s", "12s"                # time-outs: of targets that use theirs up, and of all others, whose neighbours take their time
 _SPENT = {"timeout", "dns_timeout", "connect_timeout"}
 
 _NASTY = {"expect": {"body_matches": ["(a+)+$", "(.*a){20}$", "(a?){900}", "(x+x+)*a"]}}
@@ -64,7 +64,7 @@ class Street:
 
     def target(self, name: str, url: str, *reasons: str, **keys: Any) -> None:
         """A target to probe, and the reasons that are right for it."""
-        timeout = SHORT if _SPENT & set(reasons) else LONG
+        timeout = SHORT if _SPENT & set(reasons) else PATIENT
         self.targets.append({"name": name, "url": url, "reasons": reasons, "keys": {"timeout": timeout, **keys}})
 
     def closed_port(self) -> int:
@@ -125,8 +125,8 @@ async def hostile(street: Street) -> str:
     os.nice(10)
     for name, server, reason in [*HOSTILE, *_moving()]:
         street.target(f"http: {name}", f"http://{HOST}:{await street.serve(server)}/", reason)
-    for name, first, again in FLOODS:                              # it comes as quickly as its neighbours in this process let it
-        street.target(f"http: {name}", f"http://{HOST}:{await street.serve(flood(first, again))}/", "protocol", timeout=PATIENT)
+    for name, first, again in FLOODS:
+        street.target(f"http: {name}", f"http://{HOST}:{await street.serve(flood(first, again))}/", "protocol")
     going_on = flood(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"x" * 65_536)     # whether it is noticed depends on the packets
     street.target("http: goes on after the page", f"http://{HOST}:{await street.serve(going_on)}/", "", "protocol")
     for encoding, bomb in (("gzip", gzip_bomb()), ("br", brotli_bomb()), ("zstd", zstd_bomb())):

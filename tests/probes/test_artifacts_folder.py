@@ -209,7 +209,7 @@ def test_what_is_no_file_is_neither_read_nor_waited_for(folder: Artifacts) -> No
                 opened.append(folder.open(path.name))
     thread = threading.Thread(target=open_all, daemon=True)
     thread.start()
-    thread.join(5)
+    thread.join(20)
     assert not thread.is_alive()
     assert opened == []
     listening.close()
@@ -275,7 +275,7 @@ def test_everything_else_stays_text(text: str) -> None:
 @pytest.mark.parametrize("piece", [" ", "[", "a", f"[page artifacts/{TWO}, ", f"page artifacts/{TWO}", f" [page artifacts/{TWO}]x", "artifacts/"])
 def test_reading_a_text_takes_linear_time(piece: str) -> None:
     text = piece * (200_000 // len(piece))
-    begun = time.perf_counter()
+    begun = time.thread_time()
     artifacts.mentioned(text)
     artifacts.without(text)
-    assert time.perf_counter() - begun < 1.0
+    assert time.thread_time() - begun < 1.0

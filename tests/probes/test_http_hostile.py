@@ -14,13 +14,14 @@ import warnings
 import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from time import perf_counter, process_time
+from time import process_time
 from typing import Any
 
 import pytest
 import trustme
-from loopback import Shop, page, request_of, settings_of
+from loopback import TIMEOUT, Shop, page, request_of, settings_of
 from neighbourhood import peak
+from processes import Stopwatch
 from villains import FLOODS, HOSTILE, brotli_bomb, flood, gzip_bomb, silent, zstd_bomb
 
 from probes.clients import Clients, TlsSettings, build_context
@@ -36,10 +37,10 @@ Serve = Callable[..., Awaitable[Shop]]
 @pytest.mark.parametrize(("server", "reason"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
 async def test_hostile_server(serve: Serve, ask: Ask, server: Any, reason: str) -> None:
     shop = await serve(server)
-    began = perf_counter()
-    sample = await ask(f"http://127.0.0.1:{shop.port}/", timeout="1s" if reason == "timeout" else "5s")
-    assert (sample.reason, sample.outcome) == (reason, Outcome.FAILED), sample.evidence
-    assert perf_counter() - began < (1.5 if reason == "timeout" else 4)
+    with Stopwatch() as watch:
+        sample = await ask(f"http://127.0.0.1:{shop.port}/", timeout="1s" if reason == "timeout" else TIMEOUT)
+        assert (sample.reason, sample.outcome) == (reason, Outcome.FAILED), sample.evidence
+        assert watch() < (1.5 if reason == "timeout" else 4)
     assert 0 < len(sample.evidence) <= 400
     assert sample.seconds == pytest.approx(sum(sample.values.values()), abs=0.05)
 
@@ -48,9 +49,9 @@ async def test_hostile_server(serve: Serve, ask: Ask, server: Any, reason: str) 
 async def test_flood_ends_long_before_the_deadline(serve: Serve, ask: Ask, first: bytes, again: bytes) -> None:
     shop = await serve(flood(first, again))
     busy = process_time()
-    sample = await ask(f"http://127.0.0.1:{shop.port}/", timeout="20s")
+    sample = await ask(f"http://127.0.0.1:{shop.port}/", timeout="40s")
     assert (sample.reason, sample.outcome) == ("protocol", Outcome.FAILED), sample.evidence
-    assert process_time() - busy < 5             # the server's part and instrumentation included; unbounded it is all 20 s
+    assert process_time() - busy < 5             # the server's part and instrumentation included; unbounded it is all 40 s
 
 
 def test_every_reason_of_the_table_is_in_the_closed_list() -> None:
@@ -61,21 +62,25 @@ def test_every_reason_of_the_table_is_in_the_closed_list() -> None:
 @pytest.mark.parametrize("sent", [3, 70_000, 300_000])
 async def test_a_reset_that_comes_with_data_is_seen(ask: Ask, sent: int) -> None:
     """The server is a thread: data and reset have both arrived when the event loop looks."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=_send_and_reset, args=(server, sent))
+    kept: list[float] = []                       # from the server's thread
+    with socket.create_server(("127.0.0.1", 0)) as server, Stopwatch() as watch:
+        thread = threading.Thread(target=_send_and_reset, args=(server, sent, kept))
         thread.start()
-        sample = await ask(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout="3s")
+        sample = await ask(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        kept.append(watch.kept)
         thread.join()
     assert (sample.reason, sample.outcome) == ("disconnected", Outcome.FAILED), sample.evidence
-    assert sample.seconds < 1
+    assert sample.seconds < 1 + sum(kept)
 
 
-def _send_and_reset(server: socket.socket, sent: int) -> None:
-    connection, _ = server.accept()
-    connection.recv(65_536)
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n" + b"a" * sent)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
+def _send_and_reset(server: socket.socket, sent: int, kept: list[float]) -> None:
+    with Stopwatch() as watch:
+        connection, _ = server.accept()
+        connection.recv(65_536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n" + b"a" * sent)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        kept.append(watch.kept)
 
 
 async def test_refused(ask: Ask) -> None:
@@ -94,9 +99,11 @@ async def test_connect_timeout(ask: Ask) -> None:
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(sock.getsockname())
+        watch = stack.enter_context(Stopwatch())
         sample = await ask(f"http://127.0.0.1:{sock.getsockname()[1]}/", timeout="500ms")
+        kept = watch.kept
     assert sample.reason == "connect_timeout"
-    assert sample.values["connect"] == pytest.approx(0.5, abs=0.2)
+    assert 0.3 < sample.values["connect"] < 0.7 + kept
 
 
 async def test_no_descriptors_left_is_ours(ask: Ask) -> None:
@@ -164,10 +171,11 @@ async def test_no_answer_makes_the_probe_raise(serve: Serve, ask: Ask) -> None:
 # Bombs ---------------------------------------------------------------------------------------------------------------
 
 async def _lag(longest: list[float]) -> None:
-    while True:
-        began = perf_counter()
-        await asyncio.sleep(0.001)
-        longest[0] = max(longest[0], perf_counter() - began - 0.001)
+    with Stopwatch() as watch:
+        while True:
+            watch.again()
+            await asyncio.sleep(0.001)
+            longest[0] = max(longest[0], watch() - 0.001)
 
 
 @pytest.mark.parametrize(("encoding", "make"), [("gzip", gzip_bomb), ("br", brotli_bomb), ("zstd", zstd_bomb)])
@@ -213,7 +221,7 @@ async def test_certificate(
 
 async def test_unknown_authority_without_ca_file(serve: Serve, ask: Ask, certificate: Any) -> None:
     shop = await serve(page(), tls=certificate())
-    assert (await ask(f"https://127.0.0.1:{shop.port}/", timeout="5s")).reason == "tls_untrusted"
+    assert (await ask(f"https://127.0.0.1:{shop.port}/")).reason == "tls_untrusted"
 
 
 async def test_outdated_tls(serve: Serve, ask: Ask, certificate: Any, ca_file: str) -> None:
@@ -243,9 +251,11 @@ async def test_no_tls(serve: Serve, ask: Ask, server: Any, reason: str) -> None:
         await writer.drain()
 
     shop = await serve(answer_at_once if isinstance(server, bytes) else server)
-    sample = await ask(f"https://127.0.0.1:{shop.port}/", timeout="1s", expect={"max_duration": "500ms"})
+    with Stopwatch() as watch:
+        sample = await ask(f"https://127.0.0.1:{shop.port}/", timeout="1s" if reason == "timeout" else TIMEOUT, expect={"max_duration": "500ms"})
+        kept = watch.kept
     assert sample.reason == reason, sample.evidence
-    assert sample.seconds < 1.5
+    assert sample.seconds < 1.5 + kept
     if reason == "timeout":
         assert "handshake" in sample.evidence
 
@@ -275,8 +285,9 @@ async def test_cancelling_leaves_no_connection(serve: Serve, certificate: Any, c
         with pytest.raises(asyncio.CancelledError):
             await task
         await shop.stop()
-        await asyncio.sleep(0.01)                # the server's own end
-        assert len(_descriptors()) <= len(before)
+        async with asyncio.timeout(20):          # the server's own end
+            while len(_descriptors()) > len(before):  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
 
 
 async def test_an_unexpected_error_flies(serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:

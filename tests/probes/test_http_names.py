@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from loopback import NameServer, Shop, name_at, page, settings_of
 from neighbourhood import threads
+from processes import Stopwatch
 
 from probes.clients import Clients
 from probes.http import probe
@@ -29,7 +30,7 @@ async def test_names(serve: Serve, names: Names) -> None:
     assert found.outcome is Outcome.OK, found.evidence
     assert found.values["resolve"] == found.facts["dns_lookup"] > 0
     assert (await ask("none.test")).reason == "dns"
-    assert (await ask("failing.test", timeout="10s")).reason == "dns"
+    assert (await ask("failing.test")).reason == "dns"
     assert (await ask("shop.test", ip_family="ipv6")).reason == "dns"
     assert (await ask("127.0.0.1", ip_family="ipv6")).reason == "dns"
     asked = len(server.asked)
@@ -39,14 +40,16 @@ async def test_names(serve: Serve, names: Names) -> None:
 
 async def test_silent_name_server(names: Names) -> None:
     _, clients = await names({}, silent=frozenset({"silent.test", "other.test"}))
-    soon, late = await asyncio.gather(
-        probe(settings_of("http://silent.test/", timeout="500ms"), clients),
-        probe(settings_of("http://other.test/", timeout="10s"), clients),
-    )
+    with Stopwatch() as watch:
+        soon, late = await asyncio.gather(
+            probe(settings_of("http://silent.test/", timeout="500ms"), clients),
+            probe(settings_of("http://other.test/"), clients),
+        )
+        kept = watch.kept
     assert (soon.reason, late.reason) == ("dns_timeout", "dns_timeout")
-    assert soon.seconds == pytest.approx(0.5, abs=0.2)
-    assert late.seconds < 5
-    assert late.values["resolve"] == pytest.approx(late.seconds, abs=0.1)
+    assert 0.3 < soon.seconds < 0.7 + kept
+    assert late.seconds < 5 + kept
+    assert late.values["resolve"] == pytest.approx(late.seconds, abs=0.1 + kept)
 
 
 class Slow(NameServer):
@@ -62,13 +65,14 @@ async def test_a_slow_answer_is_waited_for(serve: Serve, names: Names) -> None:
     """Also when all answers before it came at once."""
     shop = await serve(page())
     server, clients = await names({"shop.test": ["127.0.0.1"], "800.test": ["127.0.0.1"], "2000.test": ["127.0.0.1"]}, kind=Slow)
-    for number in range(8):
-        assert (await probe(settings_of(f"http://none{number}.test/"), clients)).reason == "dns"
-    assert len(server.asked) >= 16
-    slow = [settings_of(f"http://{name}.test:{shop.port}/", timeout="10s") for name in ("800", "2000")]
-    for sample in await asyncio.gather(*(probe(settings, clients) for settings in slow)):
-        assert sample.outcome is Outcome.OK, sample.evidence
-        assert sample.seconds < 3
+    with Stopwatch() as watch:                   # also of the answers before: by them c-ares learns how long to wait
+        for number in range(8):
+            assert (await probe(settings_of(f"http://none{number}.test/"), clients)).reason == "dns"
+        assert len(server.asked) >= 16
+        slow = [settings_of(f"http://{name}.test:{shop.port}/") for name in ("800", "2000")]
+        for sample in await asyncio.gather(*(probe(settings, clients) for settings in slow)):
+            assert sample.outcome is Outcome.OK, sample.evidence
+            assert sample.seconds < 3 + watch.kept
 
 
 class HalfSlow(NameServer):
@@ -85,7 +89,7 @@ async def test_one_address_family_is_not_taken_for_all(serve: Serve, names: Name
     _, clients = await names({"shop.test": ["127.0.0.1", "::1"]}, kind=HalfSlow)        # nobody listens on ::1
     for number in range(8):
         assert (await probe(settings_of(f"http://none{number}.test/"), clients)).reason == "dns"
-    sample = await probe(settings_of(f"http://shop.test:{shop.port}/", timeout="5s"), clients)
+    sample = await probe(settings_of(f"http://shop.test:{shop.port}/"), clients)
     assert sample.outcome is Outcome.OK, sample.evidence
 
 
@@ -114,20 +118,22 @@ async def test_fifty_silent_names_delay_nobody(serve: Serve, names: Names) -> No
     _, clients = await names({"shop.test": ["127.0.0.1"]}, silent=frozenset(silent))
     settings = settings_of(f"http://shop.test:{shop.port}/")
     before = threads()
-    stuck = [asyncio.create_task(probe(settings_of(f"http://{name}/", timeout="10s"), clients)) for name in silent]
-    await asyncio.sleep(0)
-    runs = 0
-    while not all(task.done() for task in stuck):
-        sample = await probe(settings, clients)
-        assert sample.outcome is Outcome.OK, sample.evidence
-        runs += 1
-        await asyncio.sleep(0.01)
-    assert runs > 50
-    for sample in await asyncio.gather(*stuck):
-        assert sample.reason == "dns_timeout"
-        assert sample.seconds < 5
-    await asyncio.sleep(0.2)
-    assert threads() < before + 10
+    with Stopwatch() as watch:
+        stuck = [asyncio.create_task(probe(settings_of(f"http://{name}/"), clients)) for name in silent]
+        await asyncio.sleep(0)
+        runs = 0
+        while not all(task.done() for task in stuck):
+            sample = await probe(settings, clients)
+            assert sample.outcome is Outcome.OK, sample.evidence
+            runs += 1
+            await asyncio.sleep(0.01)
+        assert runs > 50 / 4.5 * watch()         # 50 in the 4.5 s that the others take, if the machine gives us those
+        for sample in await asyncio.gather(*stuck):
+            assert sample.reason == "dns_timeout"
+            assert sample.seconds < 5 + watch.kept
+    async with asyncio.timeout(20):
+        while threads() >= before + 10:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.02)
 
 
 async def test_every_look_up_is_measured(serve: Serve, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +149,7 @@ async def test_every_look_up_is_measured(serve: Serve, names: Names, monkeypatch
 
 async def test_no_name_server_is_ours() -> None:
     async with Clients(nameservers=["127.0.0.1:1"]) as clients:
-        sample = await probe(settings_of("http://shop.test/", timeout="8s"), clients)
+        sample = await probe(settings_of("http://shop.test/"), clients)
     assert (sample.reason, sample.outcome) == ("local_network", Outcome.BROKEN), sample.evidence
 
 
@@ -168,8 +174,10 @@ async def test_a_black_holed_address_costs_little(serve: Serve, names: Names, mo
             filler.connect_ex(hole.getsockname())
             fillers.append(filler)
         _, clients = await names({"shop.test": ["127.0.0.9", "127.0.0.1"]})
-        sample = await probe(settings_of(f"http://shop.test:{shop.port}/"), clients)
+        with Stopwatch() as watch:
+            sample = await probe(settings_of(f"http://shop.test:{shop.port}/"), clients)
+            kept = watch.kept
         for filler in fillers:
             filler.close()
     assert sample.outcome is Outcome.OK, sample.evidence
-    assert sample.values["connect"] < 0.35
+    assert sample.values["connect"] < 0.35 + kept

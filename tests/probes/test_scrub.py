@@ -3,7 +3,7 @@
 import base64
 import json
 import random
-from time import perf_counter
+from time import thread_time
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -127,6 +127,6 @@ def test_length_is_bounded() -> None:
     ["a", "1", "1 ", "4111 1111 1111 1111 ", "key", "key=", '"', "a.", "@", "a@a.", ":", "Cookie: ", "://", "bearer ", "token:", "4-", "%20", "\x1b"],
 )
 def test_takes_linear_time(piece: str) -> None:
-    began = perf_counter()
+    began = thread_time()
     scrub(piece * (1_000_000 // len(piece)), ("x" * 50,), ips=True)
-    assert perf_counter() - began < 0.25
+    assert thread_time() - began < 0.25

@@ -29,7 +29,7 @@ timeout = "250ms"
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     folder = tmp_path_factory.mktemp("quiet")
     with town() as here:
-        guest = Guest(folder, free_port(), {}, debug=False)
+        guest = Guest(folder, free_port(), {}, debug=False, shop=here.thread)
         (folder / "config.toml").write_text(QUIET.format(port=here.port, own=guest.port))
         (folder / "config.toml").chmod(0o600)
         guest.start()

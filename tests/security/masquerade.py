@@ -28,6 +28,7 @@ class Town:
     """Everything that the daemon talks to, served by a thread."""
 
     port: int = 0
+    thread: int = 0
     loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # set before it is handed out
     told: dict[str, list[bytes]] = field(default_factory=dict)       # by receiver: every message as it came
 
@@ -81,14 +82,14 @@ def town() -> Iterator[Town]:
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        here.port = runner.addresses[0][1]
+        here.port, here.thread = runner.addresses[0][1], threading.get_native_id()
         here.loop = asyncio.get_running_loop()
         started.set()
         await over.wait()
         await runner.cleanup()
     thread = threading.Thread(target=lambda: asyncio.run(live()))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(30)
     try:
         yield here
     finally:
@@ -104,6 +105,7 @@ class Guest:
     port: int
     environment: dict[str, str]
     debug: bool = True
+    shop: int | None = None                                          # the thread that serves what it probes
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -115,7 +117,7 @@ class Guest:
         command = [sys.executable, *chatty, "-m", "monitor", "-c", str(self.folder / "config.toml"), "run", *verb]
         with (self.folder / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log, env=os.environ | self.environment, cwd=ROOT)
-        until(self.ready, 30, "the daemon's start")
+        until(self.ready, 60, "the daemon's start")
 
     def ready(self) -> bool:
         assert self.process
@@ -144,7 +146,7 @@ class Guest:
 
     def says(self, *words: str) -> bytes:
         """What the command line prints, on both ways."""
-        done = subprocess.run([sys.executable, "-m", "monitor", "-c", str(self.folder / "config.toml"), *words], capture_output=True, timeout=60,
+        done = subprocess.run([sys.executable, "-m", "monitor", "-c", str(self.folder / "config.toml"), *words], capture_output=True, timeout=120,
                               check=False, env=os.environ | self.environment, cwd=ROOT)
         return done.stdout + done.stderr
 
@@ -152,4 +154,4 @@ class Guest:
         assert self.process
         if self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(30)

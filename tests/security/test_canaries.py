@@ -12,7 +12,7 @@ from canaries import CONFIGURED, SHAPES, Canary, secret, webhook_key
 from masquerade import Guest, Town, town
 from processes import free_port, until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 ENVIRONMENT = {"TOWN_BEARER": secret(2), "TOWN_PD": secret(9), "TOWN_CI": secret(15), "TOWN_UNUSED": secret(20)}
 TOP = """
@@ -22,8 +22,8 @@ url = "http://127.0.0.1:{port}/"
 [web]
 listen = "127.0.0.1:{own}"
 [defaults]
-interval = "1s"
-timeout = "1s"
+interval = "3s"
+timeout = "3s"
 recheck = "250ms"
 failures = 2
 of = 3
@@ -126,8 +126,8 @@ def visit(daemon: Guest, here: Town) -> Left:
     """Let everything happen: outages, pages that are refused, an update with its report, every verb, every page of the API; then gather it."""
     places: dict[str, bytes] = {"CLI start": daemon.says("update", "start", "2.0")}
     wanted = {"hook", "pager", "chat", "push", "am", "heart"}
-    until(lambda: wanted <= here.told.keys(), 40, "every receiver's message")
-    until(lambda: b'"down"' in daemon.get("/api/v1/probes") and daemon.get("/api/v1/probes").count(b'"state": "down"') > 60, 30, "the outages")
+    until(lambda: wanted <= here.told.keys(), 80, "every receiver's message")
+    until(lambda: b'"down"' in daemon.get("/api/v1/probes") and daemon.get("/api/v1/probes").count(b'"state": "down"') > 60, 60, "the outages")
     daemon.post("/api/v1/updates", {"version": "2.1"}, "wrong " + secret(15))
     daemon.post("/api/v1/updates", {"vershun": 1}, secret(15))
     ids = [incident["id"] for incident in json.loads(daemon.get("/api/v1/incidents"))["incidents"]]

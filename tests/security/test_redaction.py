@@ -9,7 +9,7 @@ import string
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter
+from time import thread_time
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -236,10 +236,10 @@ def test_a_hundred_secrets_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _cost(text: str) -> float:
-    begun = perf_counter()
+    begun = thread_time()
     for _ in range(200):
         scrub(text)
-    return (perf_counter() - begun) / 200
+    return (thread_time() - begun) / 200
 
 
 @pytest.mark.parametrize(
@@ -247,6 +247,6 @@ def _cost(text: str) -> float:
 def test_hostile_text_takes_linear_time(piece: str) -> None:
     know(secret(76))
     for work in (scrub, redact):
-        begun = perf_counter()
+        begun = thread_time()
         work(piece * (60_000 // len(piece)))
-        assert perf_counter() - begun < 0.5
+        assert thread_time() - begun < 0.5

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import os
 import re
 import shutil
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from masquerade import Guest
-from processes import free_port, until
+from processes import Stopwatch, free_port, until
 
 from monitor.web.door import MOST_CONNECTIONS
 
@@ -56,7 +57,7 @@ SMUGGLED = {
 }
 
 
-async def said(port: int, request: bytes, seconds: float = 5.0) -> bytes:
+async def said(port: int, request: bytes, seconds: float = 20.0) -> bytes:
     """All that is answered until the other side closes, or nothing more comes for half a second."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answer = b""
@@ -135,10 +136,22 @@ def missed(daemon: Guest) -> float:
     return sum(float(line.rsplit(b" ", 1)[1]) for line in lines if line.startswith(b"tillwatch_scheduler_missed_total{"))
 
 
-def withheld(daemon: Guest) -> float:
-    """For how long the machine kept the daemon's event loop from the processor, by the kernel's word, in s since its start."""
+def on_time(daemon: Guest, before: float, watch: Stopwatch) -> bool:
+    """No run was left out since `before`, but for what the machine withheld: of each that was, half its interval at least."""
+    return (missed(daemon) - before) * INTERVAL / 2 <= watch.kept
+
+
+def stopwatch(daemon: Guest) -> Stopwatch:
+    """Less what was withheld from all that take part: ourselves, the daemon's event loop, and the shop that it probes, a thread of ours."""
     assert daemon.process
-    return int(Path(f"/proc/{daemon.process.pid}/schedstat").read_text().split()[1]) / 1e9
+    return Stopwatch(daemon.process.pid, daemon.shop)
+
+
+def busy(daemon: Guest) -> float:
+    """Seconds for which this thread and the daemon, all its threads, have had the processor so far."""
+    assert daemon.process
+    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(") ")[2].split()
+    return time.thread_time() + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def open_files(daemon: Guest) -> int:
@@ -147,14 +160,15 @@ def open_files(daemon: Guest) -> int:
 
 
 async def healthy(daemon: Guest, times: int, pause: float = 0.0) -> list[float]:
-    """How long each answer took, s; each on a connection of its own."""
+    """How long each answer took, s, less what was withheld; each on a connection of its own."""
     took = []
-    for _ in range(times):
-        begun = time.perf_counter()
-        answer = await said_once(daemon.port)
-        took.append(time.perf_counter() - begun)
-        assert answer.startswith(b"HTTP/1.1 200"), answer[:100]
-        await asyncio.sleep(pause)
+    with stopwatch(daemon) as watch:
+        for _ in range(times):
+            watch.again()
+            answer = await said_once(daemon.port)
+            took.append(watch())
+            assert answer.startswith(b"HTTP/1.1 200"), answer[:100]
+            await asyncio.sleep(pause)
     return sorted(took)
 
 
@@ -194,26 +208,29 @@ async def lorises(port: int, number: int, begin: bytes) -> AsyncIterator[list[as
 
 @pytest.mark.parametrize("begin", [b"GET /-/healthy HTTP/1.1\r\nX: ", POST + TOKEN + b"Content-Length: 60000\r\n\r\n"])
 async def test_five_hundred_that_drip_keep_nobody_out(daemon: Guest, begin: bytes) -> None:
-    before, late, kept = memory(daemon), missed(daemon), withheld(daemon)
-    async with lorises(daemon.port, 500, begin):
-        took = await healthy(daemon, 40, 0.02)
-        assert took[-4] < 0.1, took
-        assert memory(daemon) - before < 20
-        assert open_files(daemon) < MOST_CONNECTIONS + 60
-    assert missed(daemon) == late or withheld(daemon) - kept > INTERVAL
+    before, late = memory(daemon), missed(daemon)
+    with stopwatch(daemon) as watch:
+        async with lorises(daemon.port, 500, begin):
+            took = await healthy(daemon, 40, 0.02)
+            assert took[-4] < 0.1, took
+            assert memory(daemon) - before < 20
+            assert open_files(daemon) < MOST_CONNECTIONS + 60
+        assert on_time(daemon, late, watch)
 
 
 async def test_a_head_or_a_body_that_never_ends_is_given_up(daemon: Guest) -> None:
     async with lorises(daemon.port, 5, b"GET /-/healthy HTTP/1.1\r\nX: ") as readers:
         begun = time.monotonic()
-        late = asyncio.create_task(said(daemon.port, POST + TOKEN + b"Content-Length: 30\r\n\r\n{}", 15.0))      # 28 bytes are missing
-        assert await asyncio.wait_for(asyncio.gather(*(reader.read() for reader in readers), return_exceptions=True), 13)
-        assert 8 < time.monotonic() - begun < 13
+        with stopwatch(daemon) as watch:
+            late = asyncio.create_task(said(daemon.port, POST + TOKEN + b"Content-Length: 30\r\n\r\n{}", 40.0))      # 28 bytes are missing
+            assert await asyncio.wait_for(asyncio.gather(*(reader.read() for reader in readers), return_exceptions=True), 40)
+            assert time.monotonic() - begun > 8
+            assert watch() < 13
         assert statuses(await late) == [408]
 
 
 async def test_a_thousand_requests_a_second_do_no_harm(daemon: Guest) -> None:
-    """Ten clients as fast as they can; then what the others notice of it."""
+    """Ten clients as fast as they can; then what the others notice of it. So many a second of the processors' time, which others want too."""
     before, late, over, count = memory(daemon), missed(daemon), asyncio.Event(), 0
 
     async def hammer() -> None:
@@ -226,14 +243,15 @@ async def test_a_thousand_requests_a_second_do_no_harm(daemon: Guest) -> None:
             count += 1
             await asyncio.sleep(max(0.0, 0.01 - (time.perf_counter() - begun)))
         writer.close()
-    clients, begun = [asyncio.create_task(hammer()) for _ in range(10)], time.perf_counter()
-    took = await healthy(daemon, 100, 0.02)
-    over.set()
-    await asyncio.gather(*clients)
-    assert count / (time.perf_counter() - begun) > 300          # the client shares the processor
-    assert took[-2] < 0.1, took[-5:]
-    assert memory(daemon) - before < 20
-    assert missed(daemon) == late
+    with stopwatch(daemon) as watch:
+        clients, begun = [asyncio.create_task(hammer()) for _ in range(10)], busy(daemon)
+        took = await healthy(daemon, 100, 0.02)
+        over.set()
+        await asyncio.gather(*clients)
+        assert count / (busy(daemon) - begun) > 300          # the clients' own share included
+        assert took[-2] < 0.1, took[-5:]
+        assert memory(daemon) - before < 20
+        assert on_time(daemon, late, watch)
 
 
 # ---- behind nginx
@@ -259,7 +277,7 @@ def nginx(daemon: Guest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[i
     (folder / "nginx.conf").write_text(NGINX.format(dir=folder, port=daemon.port, own=own))
     running = subprocess.Popen([program, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL)
     try:
-        until(lambda: socket.socket().connect_ex(("127.0.0.1", own)) == 0, 10, "nginx")
+        until(lambda: socket.socket().connect_ex(("127.0.0.1", own)) == 0, 30, "nginx")
         yield own
     finally:
         running.terminate()

@@ -67,7 +67,7 @@ async def test_the_spare_is_taken_back_without_being_asked(impatient: Store) -> 
     with locked(impatient.path):
         await begin(impatient, "during")
         impatient.on_commit = lambda _seconds, _written: committed.set()
-    await asyncio.wait_for(committed.wait(), 5)
+    await asyncio.wait_for(committed.wait(), 20)
     assert on_disk(impatient.path, states) == [("during", "firing", "queued")]
 
 

@@ -47,7 +47,7 @@ async def test_samples_handed_over_together_make_one_commit(store: Store) -> Non
     store.on_commit = lambda _seconds, written: (commits.append(written), done.set())[0]
     for number in range(500):
         store.add_sample(made(number))
-    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.wait_for(done.wait(), 20)
     assert commits == [500]
     assert await store.read(count) == 500
 
@@ -231,9 +231,9 @@ async def test_what_could_not_be_written_is_tried_again_without_being_asked(impa
     store.on_failure = lambda _: failed.set()
     with locked(store.path):
         store.add_sample(made())
-        await asyncio.wait_for(failed.wait(), 5)
+        await asyncio.wait_for(failed.wait(), 20)
         store.on_commit = lambda _seconds, _written: committed.set()
-    await asyncio.wait_for(committed.wait(), 5)
+    await asyncio.wait_for(committed.wait(), 20)
     assert await store.read(count) == 1
 
 

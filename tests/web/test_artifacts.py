@@ -108,7 +108,7 @@ async def test_t87_no_path_leads_out_of_the_folder(tmp_path: Path) -> None:
 async def raw(url: str, path: str) -> tuple[int, bytes]:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-    said = await asyncio.wait_for(reader.read(), 5)
+    said = await asyncio.wait_for(reader.read(), 20)
     writer.close()
     await writer.wait_closed()
     return int(said.split()[1]), said
@@ -127,7 +127,7 @@ async def test_the_housekeeper_takes_away_what_is_too_old(shop: Front, tmp_path:
         artifacts.sweep(now, 14 * 86400.0)
         loop.call_soon_threadsafe(swept.set)
     keeping = asyncio.create_task(chores.keep_house(shop.store, shop.exporter, shop.clock, lambda: (), lambda: 30 * 86400.0, sweep))
-    await asyncio.wait_for(swept.wait(), 5)
+    await asyncio.wait_for(swept.wait(), 20)
     keeping.cancel()
     assert [path.name for path in artifacts.folder.iterdir()] == [young]
 
@@ -170,7 +170,7 @@ async def test_who_goes_away_in_the_middle_leaves_no_file_open(tmp_path: Path) -
             await asyncio.get_running_loop().run_in_executor(None, sock.sendall, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             await asyncio.sleep(0.02)
             sock.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(os.listdir("/proc/self/fd")) > before:  # noqa: ASYNC110, PTH208 - nothing tells
                 await asyncio.sleep(0.02)
 
