@@ -1,4 +1,4 @@
-"""Of all tests: properties are tried on the same examples everywhere, and an example may take its time where the machine is busy.
+"""Of all tests: properties are tried on the same examples each time that the same tests run together, and an example may take its time.
 
 Other examples: `pytest --hypothesis-profile=default`.
 """

@@ -37,14 +37,15 @@ def wander(told: Iterable[tuple[float, float]], back: float) -> float:
 
 def _stretches(times: Sequence[float], values: Sequence[float], back: float) -> tuple[list[float], list[float]]:
     """By how much the median of each stretch exceeds that of the time before it, and the variance of that if nothing changed."""
-    shifts, errors, begin = [], [], times[0] + back
+    shifts, errors, begin, step = [], [], times[0] + back, AHEAD / 2
     while begin + AHEAD <= times[-1]:
         earlier, first, last = (bisect_left(times, at) for at in (begin - back, begin, begin + AHEAD))
         if first - earlier >= LEAST_POINTS and last - first >= LEAST_POINTS:
             before, after = sorted(values[earlier:first]), sorted(values[first:last])
             shifts.append(quantile(after, 0.5) - quantile(before, 0.5))
             errors.append(_variance(before) + _variance(after))
-        begin += AHEAD / 2
+        empty = (times[first] - AHEAD - begin) // step if first == last else 0.0      # as far as there is nothing to look at
+        begin += step * max(1.0, empty)
     return shifts, errors
 
 
