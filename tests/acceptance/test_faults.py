@@ -31,7 +31,7 @@ def _starts(here: Stage) -> list[float]:
 
 def _healthy(here: Stage) -> int:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{here.daemon_port}/-/healthy", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{here.daemon_port}/-/healthy", timeout=30) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

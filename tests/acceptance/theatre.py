@@ -6,15 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from aiosmtpd.controller import Controller
-from processes import free_port, until
+from processes import WithheldFromAll, ending, free_port, until
 
 from monitor.demo.inbox import Inbox
 
@@ -26,8 +28,8 @@ environment = "test"
 [web]
 listen = "127.0.0.1:{daemon}"
 [defaults]
-interval = "250ms"
-timeout = "250ms"
+interval = "{interval}"
+timeout = "{interval}"
 recheck = "100ms"
 failures = 3
 of = 5
@@ -89,6 +91,34 @@ class Mailbox:
         return "250 taken"
 
 
+class Watch:
+    """What is withheld from a process from now until this is stopped, with the time of each look: for what it tells later of its own past."""
+
+    def __init__(self, pid: int) -> None:
+        self._withheld, self._stopped = WithheldFromAll(pid), Event()
+        self._looks: list[tuple[float, float, float]] = []
+        self._look()
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._look()
+
+    def between(self, begun: float, ended: float) -> float:
+        """So much at most between two times of the machine's clock, in s."""
+        before = max(held for _, held, at in self._looks if at <= begun)
+        return min(held for at, held, _ in self._looks if at >= ended) - before
+
+    def _run(self) -> None:
+        while not self._stopped.wait(0.02):
+            self._look()
+
+    def _look(self) -> None:
+        self._looks.append((time.time(), self._withheld(), time.time()))
+
+
 @dataclass
 class Stage:
     folder: Path
@@ -116,7 +146,7 @@ class Stage:
     def close_shop(self) -> None:
         if self.shop:
             self.shop.terminate()
-            self.shop.wait(10)
+            self.shop.wait(30)
 
     def kill(self) -> None:
         """As the kernel would: no word of warning."""
@@ -124,11 +154,16 @@ class Stage:
         self.daemon.send_signal(signal.SIGKILL)
         self.daemon.wait()
 
+    def watch(self) -> Watch:
+        assert self.daemon
+        return Watch(self.daemon.pid)
+
     def stop(self) -> int:
         """In order; the exit code."""
         assert self.daemon
         self.daemon.send_signal(signal.SIGTERM)
-        return self.daemon.wait(15)
+        assert ending(self.daemon, 40) < 15
+        return self.daemon.wait()
 
     def tillwatch(self, *words: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "monitor", "-c", str(self.folder / "config.toml"), *words]
@@ -137,7 +172,7 @@ class Stage:
         return done.stdout
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.daemon_port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.daemon_port}{path}", timeout=30) as answer:
             return json.loads(answer.read())
 
     def deploy(self, release: str) -> None:
@@ -146,12 +181,12 @@ class Stage:
 
     def alerts(self) -> list[dict[str, Any]]:
         """What Alertmanager holds as active."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.alertmanager}/api/v2/alerts?active=true", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.alertmanager}/api/v2/alerts?active=true", timeout=30) as answer:
             return list(json.loads(answer.read()))
 
     def runs(self) -> int:
         """Measured runs of the probe with the fewest."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.daemon_port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.daemon_port}/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
         counts = [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("probe_all_duration_seconds_count")]
         return int(min(counts))
@@ -166,25 +201,25 @@ def process(command: list[str], port: int, log: Path) -> Iterator[subprocess.Pop
         yield running
     finally:
         running.terminate()
-        running.wait(10)
+        running.wait(30)
 
 
 @contextmanager
-def stage(folder: Path, confirm: str = "60s") -> Iterator[Stage]:
-    """Everything but the daemon is running."""
+def stage(folder: Path, confirm: str = "60s", interval: str = "250ms") -> Iterator[Stage]:
+    """Everything but the daemon is running. A probe has the whole `interval` for its answer."""
     alertmanager, smtp = free_port(), free_port()
     mailbox = Mailbox()
     (folder / "am.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
     command = ["prometheus-alertmanager", f"--config.file={folder}/am.yml", f"--storage.path={folder}/am", "--cluster.listen-address=",
                f"--web.listen-address=127.0.0.1:{alertmanager}"]
-    controller = Controller(mailbox, hostname="127.0.0.1", port=smtp)
+    controller = Controller(mailbox, hostname="127.0.0.1", port=smtp, ready_timeout=30)
     with Inbox.listening() as inbox, process(command, alertmanager, folder / "am.log"):
         controller.start()
         here = Stage(folder, inbox, mailbox, alertmanager)
         config = folder / "config.toml"
         config.write_text(CONFIG.format(
             shop=here.shop_port, daemon=here.daemon_port, alertmanager=alertmanager, smtp=smtp, inbox=inbox.port, secret=inbox.secret,
-            confirm=confirm))
+            confirm=confirm, interval=interval))
         config.chmod(0o600)
         try:
             here.open_shop()

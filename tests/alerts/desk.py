@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import pytest
 from aiohttp import web
 from aiosmtpd.smtp import SMTP, Envelope
 
@@ -179,6 +181,26 @@ async def _gone(transports: Iterable[Any]) -> None:
             transport.abort()
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+def patience_of(room: ModuleType, seconds: float, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Call what is given: then the time-outs of `room` that run are over, and not before. Each must have been begun for `seconds`.
+
+    How soon the other side has what it was sent, or a program stands, is the machine's doing.
+    """
+    limits: list[asyncio.Timeout] = []
+
+    def timeout(wanted: float) -> asyncio.Timeout:
+        assert wanted == seconds
+        limits.append(asyncio.timeout(None))
+        return limits[-1]
+
+    def end() -> None:
+        while limits:
+            limits.pop().reschedule(asyncio.get_running_loop().time())
+
+    monkeypatch.setattr(room, "asyncio", SimpleNamespace(**vars(asyncio) | {"timeout": timeout}))
+    return end
 
 
 async def until(true: Callable[[], bool | Awaitable[bool]], seconds: float = 15.0) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -50,7 +51,7 @@ async def running(folder: Path, announced: Hook, port: int) -> AsyncIterator[str
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        await until(lambda: _ready(url))
+        await until(lambda: _ready(url), 30)
         yield url
     finally:
         process.kill()
@@ -169,13 +170,21 @@ async def test_alertmanager_that_forgot_everything_is_told_again_by_a_restarted_
 
 
 @real
-async def test_a_drill_is_marked_and_ended(tmp_path: Path) -> None:
+async def test_a_drill_is_marked_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = asyncio.Event()
+
+    async def hold(seconds: float) -> None:
+        assert seconds == dispatch.DRILL_HOLD
+        await looked.wait()
+
+    monkeypatch.setattr(dispatch, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": hold}))
     async with serving(Hook()) as announced, running(tmp_path / "am", announced, free_port()) as url:
         own = settings("alertmanager", name="am", peers=[url])
-        drill = asyncio.create_task(dispatch.test_alert(own, FACTS, Clock(), hold=0.5))
+        drill = asyncio.create_task(dispatch.test_alert(own, FACTS, Clock()))
         await until(lambda: _count(url, 1))
         (alert,) = await held(url)
         assert (alert["labels"]["alertname"], alert["labels"]["drill"]) == ("TillwatchDrill", "true")
+        looked.set()
         assert isinstance(await drill, Delivered)
         assert await held(url) == []
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import uvloop
-from desk import make_incident, make_member, make_message, settings, until
-from processes import gone
+from desk import make_incident, make_member, make_message, patience_of, settings, until
+from processes import Stopwatch, gone
 
 from monitor.alerts import command
 from monitor.alerts.delivery import TIMEOUT, Delivered, DeliveryError, Message
@@ -96,36 +97,40 @@ async def test_one_that_hangs_is_ended_with_all_that_it_started(
     program: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert TIMEOUT <= 20
-    monkeypatch.setattr(command, "TIMEOUT", 1.5)
+    time_is_up = patience_of(command, TIMEOUT - 1, monkeypatch)
     own = program(f"trap '' TERM; sleep 600 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/self; sleep 600")
-    begun = time.monotonic()
-    result = await run(own)
-    assert result == DeliveryError("page-me did not end within 0 s", code="timeout")
-    assert time.monotonic() - begun < 3
+    running = asyncio.create_task(run(own))
+    await until(lambda: _written(tmp_path / "self"))
+    with Stopwatch() as took:
+        time_is_up()
+        assert await running == DeliveryError("page-me did not end within 14 s", code="timeout")
+        assert took() < 2
     for name in ("child", "self"):
         await until(lambda name=name: gone(int((tmp_path / name).read_text())))  # type: ignore[misc]
 
 
 async def test_what_it_leaves_running_is_ended_too(program: Callable[..., Any], tmp_path: Path) -> None:
-    begun = time.monotonic()
-    assert await run(program(f"sleep 600 & echo $! > {tmp_path}/child; echo on my way")) == Delivered("on my way")
-    assert time.monotonic() - begun < 3
+    with Stopwatch() as took:
+        assert await run(program(f"sleep 600 & echo $! > {tmp_path}/child; echo on my way")) == Delivered("on my way")
+        assert _age(tmp_path / "child") - took.kept < 3
     await until(lambda: gone(int((tmp_path / "child").read_text())))
 
 
 async def test_a_program_that_leaves_its_group_is_not_waited_for(program: Callable[..., Any], tmp_path: Path) -> None:
     """It holds the other end of the output. That it is delivered has been said all the same."""
-    begun = time.monotonic()
+    stands = f"while [ ! -s {tmp_path}/child ]; do sleep 0.05; done"  # before that it would be ended with the group
+    own = program(f"setsid sh -c 'echo $$ > {tmp_path}/child; exec sleep 600' & {stands}; echo taken")
     try:
-        assert await run(program(f"setsid sh -c 'echo $$ > {tmp_path}/child; exec sleep 600' & sleep 0.2; echo taken")) == Delivered("taken")
-        assert time.monotonic() - begun < 5
+        with Stopwatch() as took:
+            assert await run(own) == Delivered("taken")
+            assert _age(tmp_path / "child") - took.kept < 5
     finally:
         os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
 
 async def test_a_caller_who_gives_up_leaves_nothing_behind(program: Callable[..., Any], tmp_path: Path) -> None:
     task = asyncio.create_task(run(program(f"echo $$ > {tmp_path}/self; exec sleep 600")))
-    await until(lambda: (tmp_path / "self").exists() and (tmp_path / "self").read_text().strip() != "")
+    await until(lambda: _written(tmp_path / "self"))
     task.cancel()
     await asyncio.wait({task})
     await until(lambda: gone(int((tmp_path / "self").read_text())))
@@ -134,16 +139,17 @@ async def test_a_caller_who_gives_up_leaves_nothing_behind(program: Callable[...
 async def test_a_hundred_megabytes_of_output_are_read_and_forgotten(program: Callable[..., Any]) -> None:
     before, lags, sizes = _resident(), [], []
 
-    async def beat() -> None:
+    async def beat(took: Stopwatch) -> None:
         while True:
-            begun = time.monotonic()
+            took.again()
             await asyncio.sleep(0.005)
-            lags.append(time.monotonic() - begun - 0.005)
+            lags.append(took() - 0.005)
             sizes.append(_resident())
 
-    pulse = asyncio.create_task(beat())
-    result = await run(program("head -c 100000000 /dev/zero | tr '\\0' x; echo; echo the end"))
-    pulse.cancel()
+    with Stopwatch() as took:
+        pulse = asyncio.create_task(beat(took))
+        result = await run(program("head -c 100000000 /dev/zero | tr '\\0' x; echo; echo the end"))
+        pulse.cancel()
     assert result == Delivered("the end")
     assert max(sizes) - before < 20_000_000
     assert sorted(lags)[len(lags) * 9 // 10] < 0.05
@@ -182,10 +188,17 @@ async def test_what_everybody_can_write_is_not_run(program: Callable[..., Any], 
 def test_it_is_the_same_under_the_loop_of_the_daemon(program: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = program("cat > /dev/null; sleep 600 & echo taken")
     assert uvloop.run(run(own)) == Delivered("taken")
-    monkeypatch.setattr(command, "TIMEOUT", 1.3)
+    time_is_up = patience_of(command, TIMEOUT - 1, monkeypatch)
     own = program(f"echo $$ > {tmp_path}/self; exec sleep 600")
-    assert uvloop.run(run(own)) == DeliveryError("page-me did not end within 0 s", code="timeout")
-    assert gone(int((tmp_path / "self").read_text()))
+
+    async def hangs() -> Result:
+        running = asyncio.create_task(run(own))
+        await until(lambda: _written(tmp_path / "self"))
+        time_is_up()
+        return await running
+
+    assert uvloop.run(hangs()) == DeliveryError("page-me did not end within 14 s", code="timeout")
+    processes.until(lambda: gone(int((tmp_path / "self").read_text())), 15, "the end of the program")
 
 
 async def test_no_descriptor_is_left_open(program: Callable[..., Any], tmp_path: Path) -> None:
@@ -196,6 +209,14 @@ async def test_no_descriptor_is_left_open(program: Callable[..., Any], tmp_path:
             await run(own)
     await until(lambda: len(os.listdir("/proc/self/fd")) <= before)  # noqa: PTH208
 
+
+def _written(path: Path) -> bool:
+    return path.exists() and path.read_text().endswith("\n")
+
+
+def _age(path: Path) -> float:
+    """Seconds since it was written."""
+    return time.time() - path.stat().st_mtime
 
 
 def _resident() -> int:

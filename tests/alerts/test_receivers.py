@@ -15,7 +15,7 @@ from aiohttp import web
 from desk import FACTS, SECRET, make_incident, make_member, make_message, settings
 from fake_pagerduty import KEY
 from fakes import Fault
-from processes import free_port
+from processes import Stopwatch, free_port
 from pydantic import ValidationError
 from stands import HTTP, MAIL, TOKEN, TOPIC, Stand, http_stand, keys, mail_stand, notice, stand, steps
 
@@ -87,12 +87,15 @@ async def test_what_would_be_refused_again_is_permanent(kind: str, status: int) 
 @over_http
 @pytest.mark.parametrize("header", ["30", "date"])
 async def test_a_busy_server_says_when(kind: str, header: str) -> None:
-    after = formatdate(time.time() + 30, usegmt=True) if header == "date" else header
+    then = time.time()
+    after = formatdate(then + 30, usegmt=True) if header == "date" else header
     async with http_stand(kind, Fault(429, {"Retry-After": after})) as receiver:
         result = await deliver(receiver.settings)
+    since = time.time() - then if header == "date" else 0.0
     assert isinstance(result, DeliveryError)
     assert not result.permanent
-    assert result.retry_after == pytest.approx(30, abs=2)
+    assert result.retry_after is not None
+    assert 28 - since <= result.retry_after <= 30
 
 
 async def test_a_busy_mail_server_is_left_alone_for_a_minute() -> None:
@@ -324,8 +327,8 @@ async def test_two_of_a_kind_do_not_wait_for_each_other(tmp_path: Path) -> None:
     """A program that hangs holds nothing up but its own page."""
     async with stand("command", "hang", tmp_path) as slow, http_stand("ntfy") as quick:
         waiting = asyncio.create_task(deliver(slow.settings))
-        begun = time.monotonic()
-        assert isinstance(await deliver(quick.settings), Delivered)
-        assert time.monotonic() - begun < 5
+        with Stopwatch() as took:
+            assert isinstance(await deliver(quick.settings), Delivered)
+            assert took() < 5
         waiting.cancel()
         await asyncio.wait({waiting})

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from processes import free_port
@@ -107,7 +107,7 @@ class Street:
         subprocess.run(command, check=True, capture_output=True, timeout=30)
 
     def api(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.daemon}/api/v1/{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.daemon}/api/v1/{path}", timeout=30) as answer:
             return json.loads(answer.read())
 
     def have_a_past(self) -> None:
@@ -181,10 +181,12 @@ def street(directory: Path) -> Iterator[Street]:
 
 
 @contextmanager
-def stub(status: int, body: bytes, kind: str = "application/problem+json") -> Iterator[str]:
-    """A server that always answers so; gives its URL."""
+def stub(status: int, body: bytes, kind: str = "application/problem+json", asked: Event | None = None) -> Iterator[str]:
+    """A server that always answers so; gives its URL. `asked` is set by its first request."""
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if asked:
+                asked.set()
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
             self.send_response(status)
             self.send_header("Content-Type", kind)

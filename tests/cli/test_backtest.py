@@ -1,6 +1,7 @@
 """`tillwatch backtest` on a store that the real Store has written, and on CSV files."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import random
@@ -295,7 +296,7 @@ def test_an_interrupt_ends_it_at_once(tmp_path: Path) -> None:
     words = ["env", "--default-signal=INT", *words]       # shells have it ignored by what they start in the background
     with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as running:
         try:
-            until(lambda: len(children(running.pid)) >= 2)
+            until(lambda: len(children(running.pid)) >= 2, 40)
             running.send_signal(signal.SIGINT)
             out, err = running.communicate(timeout=20)
         finally:
@@ -304,4 +305,7 @@ def test_an_interrupt_ends_it_at_once(tmp_path: Path) -> None:
 
 
 def children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    """Of its main thread, none when it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return []

@@ -155,16 +155,16 @@ def running(command: list[str], log: Path) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(15)
+            process.wait(40)
 
 
 def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         return json.loads(answer.read())
 
 
 def ready(url: str) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 40
     while True:
         try:
             urllib.request.urlopen(url, timeout=5).close()

@@ -7,13 +7,15 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
 import pytest
+from processes import Stopwatch, ending
+
+from monitor.demo import releases
 
 CARD = {"card": "4242 4242 4242 4242", "name": "Test Buyer", "email": "test@example.com"}
 GUEST = CARD | {"product": "sencha"}
@@ -34,6 +36,10 @@ class Shop(NamedTuple):
     def deploy(self, release: str) -> "subprocess.CompletedProcess[str]":
         command = [*COMMAND, "deploy", release, "--dir", str(self.folder)]
         return subprocess.run(command, check=False, capture_output=True, text=True)
+
+    def put_live(self, release: str) -> None:
+        """The same from here. A new file each time: of one that is written over, two writes within a tick of the clock look like one."""
+        releases.deploy(self.folder, release)
 
 
 def start(folder: Path, *options: str) -> Shop:
@@ -59,7 +65,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 @pytest.fixture
 def shop(running: Shop) -> Shop:
     """The running shop, back at its first release."""
-    (running.folder / "release").write_text("1.0\n")
+    running.put_live("1.0")
     return running
 
 
@@ -78,7 +84,7 @@ async def text(visitor: aiohttp.ClientSession, path: str, status: int = 200) -> 
 
 async def logged(shop: Shop, words: str) -> str:
     """The access log, once `words` stand in it: a line is written after the visitor has the answer."""
-    for _ in range(100):
+    for _ in range(1000):
         log = (shop.folder / "access.log").read_text()
         if words in log:
             return log
@@ -91,21 +97,24 @@ async def pay(visitor: aiohttp.ClientSession, **changed: str) -> tuple[int, dict
         return answer.status, await answer.json()
 
 
-async def seconds(visitor: aiohttp.ClientSession, path: str, n: int = 12) -> float:
-    """The median time of a page."""
-    took = []
-    for _ in range(n):
-        begun = time.perf_counter()
-        await text(visitor, path)
-        took.append(time.perf_counter() - begun)
-    return statistics.median(took)
+async def compared(shop: Shop, visitor: aiohttp.ClientSession, path: str, n: int = 20) -> tuple[float, float]:
+    """The median times of a page under 1.0 and under 2.0, which take turns: what else the machine does meets both."""
+    took: dict[str, list[float]] = {"1.0": [], "2.0": []}
+    with Stopwatch(shop.process.pid) as watch:
+        for _ in range(n):
+            for release, times in took.items():
+                shop.put_live(release)
+                watch.again()
+                await text(visitor, path)
+                times.append(watch())
+    return statistics.median(took["1.0"]), statistics.median(took["2.0"])
 
 
 @pytest.mark.parametrize("release", ["1.0", "1.1", "2.0"])
 async def test_every_reading_page_answers_and_names_its_release(
     shop: Shop, visitor: aiohttp.ClientSession, release: str,
 ) -> None:
-    (shop.folder / "release").write_text(release)
+    shop.put_live(release)
     bodies = {path: await text(visitor, path) for path in READING}
     assert json.loads(bodies.pop("/healthz")) == {"status": "ok"}
     assert all(f'<meta name="generator" content="Kettle {release}">' in body for body in bodies.values())
@@ -185,7 +194,7 @@ async def test_what_is_not_there_is_404(visitor: aiohttp.ClientSession, path: st
 
 async def test_hostile_input_is_escaped_and_bounded(shop: Shop, visitor: aiohttp.ClientSession) -> None:
     for release in ("1.0", "1.1"):
-        (shop.folder / "release").write_text(release)
+        shop.put_live(release)
         body = await text(visitor, "/search?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E")
         assert "<script" not in body
         assert "&lt;script&gt;alert(1)" in body
@@ -202,14 +211,16 @@ async def test_access_log_lines_parse_and_no_customer_is_in_the_logs(
     shop: Shop, visitor: aiohttp.ClientSession,
 ) -> None:
     await pay(visitor)
-    await text(visitor, "/product/sencha?from=log")
-    log = await logged(shop, "from=log")
+    with Stopwatch(shop.process.pid) as watch:
+        await text(visitor, "/product/sencha?from=log")
+        log = await logged(shop, "from=log")
+        withheld = watch.kept
     lines = log.splitlines()
     matches = [COMBINED.fullmatch(line) for line in lines]
     assert all(matches)
     request, status, took = next(match.groups() for match in matches if match and "from=log" in match[1])
     assert (request, status) == ("GET /product/sencha?from=log HTTP/1.1", "200")
-    assert 0.002 < float(took) < 1
+    assert 0.002 < float(took) < 1 + withheld
     log += (shop.folder / "error.log").read_text()
     assert "4242" not in log
     assert "example.com" not in log
@@ -219,7 +230,7 @@ async def test_the_bad_release_loses_payments_and_says_why_in_its_log(
     shop: Shop, visitor: aiohttp.ClientSession,
 ) -> None:
     assert all(status == 200 for status, _ in [await pay(visitor) for _ in range(10)])
-    (shop.folder / "release").write_text("2.0")
+    shop.put_live("2.0")
     statuses = [status for status, _ in await asyncio.gather(*(pay(visitor) for _ in range(80)))]
     assert set(statuses) == {200, 500}
     assert 16 <= statuses.count(500) <= 56        # 36 expected; this leaves four and a half standard deviations
@@ -248,17 +259,15 @@ async def test_people_get_an_apology_when_a_payment_fails(tmp_path: Path) -> Non
 
 async def test_the_bad_release_has_a_slow_catalogue(shop: Shop, visitor: aiohttp.ClientSession) -> None:
     catalogue = ["/category/coffee", "/search?q=tea", "/product/sencha"]
-    before = [await seconds(visitor, path) for path in catalogue]
-    basket = await seconds(visitor, "/basket")
-    (shop.folder / "release").write_text("2.0")
-    after = [await seconds(visitor, path) for path in catalogue]
-    assert all(1.6 < slow / quick < 4 for slow, quick in zip(after, before, strict=True)), (before, after)
-    assert await seconds(visitor, "/basket") < basket * 1.6
+    pairs = [await compared(shop, visitor, path) for path in catalogue]
+    assert all(1.6 < slow / quick < 4 for quick, slow in pairs), pairs
+    before, after = await compared(shop, visitor, "/basket")
+    assert after < before * 1.6
 
 
 async def test_an_unknown_release_changes_nothing(shop: Shop, visitor: aiohttp.ClientSession) -> None:
     for release in ("1.0", "3.0"):
-        (shop.folder / "release").write_text(release)
+        shop.put_live(release)
         assert "Kettle 1.0" in await text(visitor, "/")
     assert "unknown release '3.0'" in (shop.folder / "error.log").read_text()
     assert shop.deploy("3.0").returncode == 2
@@ -267,13 +276,12 @@ async def test_an_unknown_release_changes_nothing(shop: Shop, visitor: aiohttp.C
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_stops_at_once_and_starts_again_with_what_was_deployed(tmp_path: Path, number: int) -> None:
     shop = start(tmp_path)
-    (tmp_path / "release").write_text("1.1")
+    shop.put_live("1.1")
     async with aiohttp.ClientSession(shop.url) as visitor:      # whose connection stays open
         await text(visitor, "/")
-        begun = time.monotonic()
         shop.process.send_signal(number)
-        output, _ = await asyncio.to_thread(shop.process.communicate, timeout=5)
-        assert time.monotonic() - begun < 2
+        assert await asyncio.to_thread(ending, shop.process, 20) < 2
+        output, _ = shop.process.communicate()
     assert shop.process.returncode == 0
     assert output == ""
     again = start(tmp_path)
