@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import aiohappyeyeballs
 from aiohttp.client_proto import ResponseHandler
@@ -142,7 +142,8 @@ class Wire(asyncio.Transport):
     """
 
     __slots__ = (
-        "_closed", "_fd", "_left", "_looking", "_loop", "_most", "_out", "_parser", "_reading", "_sock", "_told", "_writing", "fault", "heard",
+        "_body", "_closed", "_fd", "_left", "_looking", "_loop", "_most", "_out", "_parser", "_reading", "_sock", "_told", "_writing", "fault",
+        "heard",
     )
 
     def __init__(self, sock: socket.socket, *, has_body: bool, most: int) -> None:
@@ -153,7 +154,8 @@ class Wire(asyncio.Transport):
         self._out = b""
         self._reading = self._writing = self._closed = self._told = self._looking = False
         self.heard = 0.0                             # perf_counter() at the first byte of the answer
-        self.fault: OSError | None = None            # what ended the connection, as the system told it
+        self.fault: Exception | None = None          # what ended the connection, as the system told it, or what is wrong with the answer
+        self._body: Any = None
         self._parser = ResponseHandler(self._loop)
         self._parser.connection_made(self)
         self._parser.set_response_params(skip_payload=not has_body, read_until_eof=True, read_bufsize=_BUFFER)
@@ -164,6 +166,8 @@ class Wire(asyncio.Transport):
         for _ in range(_INTERIM + 1):
             message, body = await self._parser.read()
             if not 100 <= message.code < 200 or message.code == 101:
+                self._body = body
+                self._spoil()
                 return message, body
         raise FloodError(f"more than {_INTERIM} interim answers ({message.code}) and no answer after them")
 
@@ -223,7 +227,16 @@ class Wire(asyncio.Transport):
             self._lost(FloodError(f"more than {self._most} bytes on the line, and still no whole page"))
             return False
         self._parser.data_received(data)
+        if self._closed and not self._told:          # what came is not HTTP
+            self.fault = cast("Exception | None", self._parser.exception())
+            self._tell(None)
+            self._spoil()
         return True
+
+    def _spoil(self) -> None:
+        """aiohttp tells who waits for a head that the answer is no HTTP, but not who reads the body, and would have that wait for ever."""
+        if self.fault is not None and self._body is not None and not self._body.is_eof():
+            self._body.set_exception(self.fault)
 
     def _lost(self, error: OSError | None) -> None:
         self.fault = error

@@ -100,7 +100,7 @@ async def test_one_that_hangs_is_ended_with_all_that_it_started(
     time_is_up = patience_of(command, TIMEOUT - 1, monkeypatch)
     own = program(f"trap '' TERM; sleep 600 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/self; sleep 600")
     running = asyncio.create_task(run(own))
-    await until(lambda: _written(tmp_path / "self"))
+    await _stands(tmp_path / "self")
     with Stopwatch() as took:
         time_is_up()
         assert await running == DeliveryError("page-me did not end within 14 s", code="timeout")
@@ -130,7 +130,7 @@ async def test_a_program_that_leaves_its_group_is_not_waited_for(program: Callab
 
 async def test_a_caller_who_gives_up_leaves_nothing_behind(program: Callable[..., Any], tmp_path: Path) -> None:
     task = asyncio.create_task(run(program(f"echo $$ > {tmp_path}/self; exec sleep 600")))
-    await until(lambda: _written(tmp_path / "self"))
+    await _stands(tmp_path / "self")
     task.cancel()
     await asyncio.wait({task})
     await until(lambda: gone(int((tmp_path / "self").read_text())))
@@ -193,7 +193,7 @@ def test_it_is_the_same_under_the_loop_of_the_daemon(program: Callable[..., Any]
 
     async def hangs() -> Result:
         running = asyncio.create_task(run(own))
-        await until(lambda: _written(tmp_path / "self"))
+        await _stands(tmp_path / "self")
         time_is_up()
         return await running
 
@@ -210,8 +210,11 @@ async def test_no_descriptor_is_left_open(program: Callable[..., Any], tmp_path:
     await until(lambda: len(os.listdir("/proc/self/fd")) <= before)  # noqa: PTH208
 
 
-def _written(path: Path) -> bool:
-    return path.exists() and path.read_text().endswith("\n")
+async def _stands(path: Path) -> None:
+    """Wait until the program has written this, and asyncio has told who started it: it may run before they know."""
+    await until(lambda: path.exists() and path.read_text().endswith("\n"))
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 def _age(path: Path) -> float:
