@@ -55,8 +55,14 @@ async def run(command: Sequence[str], given: bytes, surroundings: Mapping[str, s
         with os.fdopen(theirs, "wb") as end, os.fdopen(os.memfd_create("given"), "w+b") as start:
             start.write(given)
             start.seek(0)
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=start, stdout=end, stderr=STDOUT, env=surroundings, cwd="/", start_new_session=True)
+            starting = asyncio.ensure_future(asyncio.create_subprocess_exec(
+                *command, stdin=start, stdout=end, stderr=STDOUT, env=surroundings, cwd="/", start_new_session=True))
+            try:
+                process = await asyncio.shield(starting)
+            except asyncio.CancelledError:                 # asyncio would end the program alone, and not what it has started by then
+                with suppress(OSError):
+                    await _end(await starting, output)
+                raise
         try:
             code = await process.wait()
         finally:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from monitor.alerts import command
 from monitor.alerts.delivery import TIMEOUT, Delivered, DeliveryError, Message
 from monitor.alerts.dispatch import attempt
 from monitor.alerts.post import open_session
+from probes import child
 
 Result = Delivered | DeliveryError
 
@@ -224,3 +226,29 @@ def _age(path: Path) -> float:
 
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_whoever_gives_up_while_it_starts_leaves_nothing_either(tmp_path: Path, turns: int) -> None:
+    """Also what the program had started by the time that it was known to run."""
+    mark = f"60.0{turns:02}{os.getpid()}"
+    script = tmp_path / "start"
+    script.write_text(f"#!/bin/sh\nsleep {mark} &\nsleep {mark}\n")
+    script.chmod(0o700)
+    running = asyncio.ensure_future(child.run([str(script)], b"", {"PATH": os.environ["PATH"]}))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await asyncio.sleep(0.1)                    # for what would have been started by now
+    assert started_with(mark) == []
+
+
+def started_with(argument: str) -> list[str]:
+    """The processes that have this among their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):                 # one that ended meanwhile
+            found += [path.parent.name] * (argument.encode() in path.read_bytes())
+    return found
