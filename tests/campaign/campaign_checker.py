@@ -11,7 +11,7 @@ order         no beginning after the end, no lesser escalation after a greater
 uncommitted   nobody hears of what the database does not know
 reopened      an unbroken outage is one outage, however often the daemon was killed during it
 forgotten     every outage that a probe went into belongs to an incident
-slow          the first probe runs within 3 s of the start
+slow          the first probe runs within 3 s of the start, those not counted that the machine withheld from the daemon
 """
 
 import hashlib
@@ -258,12 +258,17 @@ def _outages(record: Record) -> Iterator[Wrong]:
                 yield Wrong("forgotten", f"{flip.probe} went down at {flip.at:.3f}, and no incident knows")
         else:
             yield from (Wrong("reopened", f"{flip.probe} was said to be up at {flip.at:.3f}, while it failed")
-                        for begins, ends in record.spells.get(flip.probe, ()) if begins + EDGE < flip.at < ends)
+                        for begins, ends in record.spells.get(flip.probe, ()) if begins + EDGE + _withheld(record, flip.at) < flip.at < ends)
     for probe, spells in record.spells.items():
         for begins, ends in spells:
             times = sum(begins - EDGE <= since <= ends for since in downs[probe])
             if times > 1:
                 yield Wrong("reopened", f"{probe} went down {times} times in one outage, from {begins:.3f} to {ends:.3f}")
+
+
+def _withheld(record: Record, at: float) -> float:
+    """From the daemon that lived at that time."""
+    return max((life.withheld for life in record.lives if life.begun <= at <= life.ended + LATE), default=0.0)
 
 
 def _has(facts: Mapping[str, Any], probe: str, at: float) -> bool:
@@ -276,7 +281,7 @@ def _lives(record: Record) -> Iterator[Wrong]:
         yield Wrong("lost", f"the database is damaged: {record.integrity}")
     for number, life in enumerate(record.lives):
         first = record.visits.get(number)
-        if (life.ended if first is None else first) - life.begun > FIRST_PROBE:
+        if (life.ended if first is None else first) - life.begun - life.withheld > FIRST_PROBE:
             yield Wrong("slow", f"life {number} did not visit the shop within {FIRST_PROBE} s")
         if life.code not in {-9, 0}:
             yield Wrong("lost", f"life {number} ended by itself: {life.code}")

@@ -12,12 +12,13 @@ from shop_script import Spell
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """From its beginning to the signal that ended it, Unix s. `code`: -9 for one that was killed as planned."""
+    """From its beginning to the signal that ended it, Unix s, and what the machine withheld from it, s. `code`: -9 for one killed as planned."""
 
     begun: float
     ended: float
     code: int = -9
     real: bool = False
+    withheld: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What PagerDuty took, in its order: trigger, acknowledge or resolve."""
+    """What PagerDuty took, in its order: trigger, acknowledge or resolve. `at` is when it arrived."""
 
     at: float
     action: str

@@ -53,27 +53,34 @@ class Shop:
 
 
 class Pager:
-    """The fake PagerDuty, at its leisure. Events of one alert are worked on in the order in which they arrived; after `POST /delay` with
-    {"seconds": 2} the next event is worked on only so much later, out of order, as if the network had held it up.
+    """The fake PagerDuty, at its leisure. Events of one alert are worked on in the order in which they arrived; after `POST /hold` the next
+    event is worked on only after `POST /release`, out of order, as if the network had held it up. `GET /held`: how many are being held.
     """
 
     def __init__(self, seed: int) -> None:
-        self._service, self._leisure, self._delay = PagerDuty(most=THROTTLE), Leisure(seed), 0.0
+        self._service, self._leisure = PagerDuty(most=THROTTLE), Leisure(seed)
         self._alerts: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._hold, self._held, self._released = False, 0, asyncio.Event()
 
     async def take(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/held":
+            return web.json_response(self._held)
         if request.method == "GET":
             return await self._service.take(request)
-        event = json.loads(await request.read())
-        if request.path == "/delay":
-            self._delay = event["seconds"]
+        if request.path in {"/hold", "/release"}:
+            (self._released.clear if request.path == "/hold" else self._released.set)()
+            self._hold = request.path == "/hold"
             return web.Response(status=204)
-        delay, self._delay = self._delay, 0.0
-        if delay:
-            await asyncio.sleep(delay)
+        event, arrived = json.loads(await request.read()), time.time()
+        if self._hold:
+            self._hold, self._held = False, self._held + 1
+            await self._released.wait()
+            self._held -= 1
         async with self._alerts[event["dedup_key"]]:         # they get it in the order in which they ask
             await self._leisure.before()
             answer = await self._service.take(request)
+            entry = next(e for e in reversed(self._service.history) if e.get("dedup_key") == event["dedup_key"])
+            entry["at"] = arrived                            # as the webhook tells it: a kill is before or after that
         await self._leisure.after()
         return answer
 

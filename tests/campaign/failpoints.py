@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from sqlite3 import Connection
 from typing import Any
 
 from aiohttp import ClientSession, TraceConfig
@@ -15,6 +16,7 @@ from aiohttp import ClientSession, TraceConfig
 from monitor import casebook
 from monitor.alerts import lane
 from monitor.alerts.delivery import Delivered
+from monitor.health import State
 
 CODE = 42
 ARRIVED = 0.05             # s after which what was sent has arrived; the receiver's answer takes longer
@@ -43,8 +45,20 @@ def _before_commit(kind: str, _receiver: str) -> None:
 
 def _gathered(kind: str, receiver: str) -> None:
     """As before the commit, but what is no page was gathered for longer: until later runs of the same probe have been committed."""
-    casebook.GATHER_SECONDS = 1.0
+    original = casebook.Casebook._committed
+
+    async def committed(self: Any, turns: Sequence[Any]) -> bool:
+        well = {turn.flip.probe for turn in turns if turn.flip and turn.flip.new is State.UP}
+        while well & set(await self._store.read(_down)):  # noqa: ASYNC110 - nothing tells when the writer has committed them
+            await asyncio.sleep(0.02)
+        return await original(self, turns)
+    casebook.Casebook._committed = committed  # type: ignore[method-assign]
     _before_commit(kind, receiver)
+
+
+def _down(connection: Connection) -> list[str]:
+    """The probes that are down, as is committed."""
+    return [probe for probe, in connection.execute("SELECT probe FROM health WHERE json_extract(state, '$.down')")]
 
 
 def _after_commit(kind: str, _receiver: str) -> None:

@@ -21,7 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 import failpoints
+from processes import Withheld
 
 from monitor import app, health, incidents, logs
 from monitor.alerts.delivery import ReceiverSettings
@@ -29,12 +32,14 @@ from monitor.alerts.outbox import sending, telling
 from monitor.alerts.pagerduty import PagerDutySettings
 from monitor.config import load
 
+LATE_ARRIVAL = 3.0         # s
+
 
 def hasten() -> None:
     """Seconds in place of minutes, for this process and its children."""
     health.FLAPPING_SECONDS, health.REMEMBERED_SECONDS, health.QUIET_SECONDS, health.MOST_QUIET_SECONDS = 18.0, 36.0, 0.5, 2.0
     incidents.STORM_SECONDS = 3.0
-    telling.LATE_ARRIVAL = sending.LATE_ARRIVAL = 3.0
+    telling.LATE_ARRIVAL = sending.LATE_ARRIVAL = LATE_ARRIVAL
     ReceiverSettings.per_minute = PagerDutySettings.per_minute = 6000.0
 
 
@@ -63,19 +68,25 @@ def born(config: Path, plan: dict[str, Any]) -> int:
 
 def lived(config: Path, plan: dict[str, Any]) -> dict[str, Any]:
     """One life from its beginning to its end."""
-    begun = time.time()
-    child = born(config, plan)
-    if plan.get("rest"):
-        sys.stdin.readline()
-    elif "seconds" in plan:
-        time.sleep(plan["seconds"])
-    if not plan.get("failpoint"):
-        os.kill(child, signal.SIGTERM if plan.get("rest") else signal.SIGKILL)
-    ended = time.time()
+    with Withheld() as from_us:
+        begun, late = time.time(), -from_us()
+        child = born(config, plan)
+        late += from_us()
+    with Withheld(child) as from_it:
+        late -= from_it()
+        if plan.get("rest"):
+            sys.stdin.readline()
+        elif "seconds" in plan:
+            time.sleep(plan["seconds"])
+        if not plan.get("failpoint"):
+            os.kill(child, signal.SIGTERM if plan.get("rest") else signal.SIGKILL)
+        ended = time.time()
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)          # it can still be asked
+        withheld = late + from_it()
     _, status = os.waitpid(child, 0)
     if plan.get("failpoint"):
         ended = time.time()
-    return {"begun": begun, "ended": ended, "code": os.waitstatus_to_exitcode(status), "real": bool(plan.get("real"))}
+    return {"begun": begun, "ended": ended, "withheld": withheld, "code": os.waitstatus_to_exitcode(status), "real": bool(plan.get("real"))}
 
 
 def main(config: Path, log: Path) -> None:

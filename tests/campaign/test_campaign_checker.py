@@ -116,6 +116,16 @@ def test_once_more_after_a_kill_is_no_fault() -> None:
     assert duplicates(again) == {"pager": [1], "phone": [1]}
 
 
+def test_what_the_machine_withheld_from_a_life_is_none_of_its_doing() -> None:
+    slow = replace(GOOD, visits={0: 993.5, 1: 1002.3}, lives=[replace(GOOD.lives[0], withheld=1.0), GOOD.lives[1]])
+    assert check(slow) == []
+    late = replace(GOOD, flips=[GOOD.flips[0], replace(GOOD.flips[0], at=1000.5, new="up"), replace(GOOD.flips[0], at=1001.0), GOOD.flips[1]],
+                   spells={"home": [(999.8, OVER - 0.2)]})
+    assert {wrong.what.split(" ", 1)[1][:9] for wrong in check(late)} == {"was said ", "went down"}
+    late = replace(late, lives=[replace(GOOD.lives[0], withheld=1.0), GOOD.lives[1]])
+    assert {wrong.what.split(" ", 1)[1][:9] for wrong in check(late)} == {"went down"}
+
+
 def test_what_its_end_or_something_worse_replaced_is_not_lost() -> None:
     """By the rules of docs/alerts.md: the lesser state need not be told, and PagerDuty hears nothing of what was over before it was sent."""
     worse = replace(without(GOOD, "phone", 1), pager=GOOD.pager)

@@ -1,6 +1,7 @@
 """A daemon in a process of its own, with a shop and a receiver that live in a thread of the test: everything on loopback."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -10,14 +11,15 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
-from processes import free_port, until
+from processes import Stopwatch, Withheld, free_port, gone, until
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PROBE = """
@@ -29,6 +31,14 @@ url = "{url}"
 """
 
 
+class Visit(NamedTuple):
+    """When a page was asked for (monotonic s), which (with its query), and what had been withheld by then (s), see `Village.withheld`."""
+
+    at: float
+    path: str
+    withheld: float
+
+
 @dataclass
 class Village:
     """A shop (/ok, /bad, /slow) and a receiver (/hook), served by a thread."""
@@ -37,11 +47,23 @@ class Village:
     messages: list[dict[str, Any]] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     under_way: int = 0
-    visits: list[tuple[float, str]] = field(default_factory=list)      # monotonic s, path with query
+    visits: list[Visit] = field(default_factory=list)
     down: bool = False
+    watched: list[Withheld] = field(default_factory=list)              # the thread of the test, the one that serves, then each daemon
+
+    def withheld(self) -> float:
+        """For how long the machine kept the shop and the newest daemon from the processor, in s so far: take the difference of two calls.
+
+        The test's own thread is part of the shop: it may be stopped while it holds the interpreter, for which the other waits.
+        """
+        kept = 0.0
+        for one in {*self.watched[:2], *self.watched[-1:]}:
+            with contextlib.suppress(ProcessLookupError):              # the daemon has ended
+                kept += one()
+        return kept
 
     async def page(self, request: web.Request) -> web.Response:
-        self.visits.append((time.monotonic(), request.path_qs))
+        self.visits.append(Visit(time.monotonic(), request.path_qs, self.withheld()))
         self.under_way += 1
         try:
             if request.path.startswith("/slow"):
@@ -60,9 +82,19 @@ class Village:
         return f"http://127.0.0.1:{self.port}{path}"
 
 
+def longest(visits: Sequence[Visit]) -> float:
+    """The longest time between two visits, s, without what the machine withheld during it."""
+    return max(b.at - a.at - (b.withheld - a.withheld) for a, b in pairwise(visits))
+
+
+def shortest(visits: Sequence[Visit]) -> float:
+    """The shortest, s, with what it withheld: the first of the two may have come late, for what was withheld since the one before it."""
+    return min(c.at - b.at + (c.withheld - a.withheld) for a, b, c in zip(visits, visits[1:], visits[2:], strict=False))
+
+
 @contextmanager
 def village() -> Iterator[Village]:
-    here, started, loops, stop = Village(), threading.Event(), [], asyncio.Event()
+    here, started, loops, stop = Village(watched=[Withheld()]), threading.Event(), [], asyncio.Event()
 
     async def live() -> None:
         application = web.Application()
@@ -71,6 +103,7 @@ def village() -> Iterator[Village]:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         here.port = runner.addresses[0][1]
+        here.watched.append(Withheld())
         loops.append(asyncio.get_running_loop())
         started.set()
         await stop.wait()
@@ -83,6 +116,30 @@ def village() -> Iterator[Village]:
     finally:
         loops[0].call_soon_threadsafe(stop.set)
         thread.join(10)
+        for one in here.watched:
+            one.close()
+
+
+def threads_withheld(pid: int) -> float:
+    """From all threads together that a process has now, in s."""
+    kept = 0.0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):                             # it has just ended
+            kept += int(path.read_text().split()[1]) / 1e9
+    return kept
+
+
+def ended(process: subprocess.Popen[Any], act: Callable[[], object]) -> tuple[int, float]:
+    """Do what ends the process: its exit code, and how long its end took in s, without what the machine withheld from it and from us."""
+    with Stopwatch() as watch:
+        first = most = threads_withheld(process.pid)
+        act()
+        end = time.monotonic() + 20
+        while not gone(process.pid):
+            most = max(most, threads_withheld(process.pid))            # a thread that ends takes its figure with it
+            assert time.monotonic() < end, "it does not end"
+            time.sleep(0.02)
+        return process.wait(), watch() - (most - first)
 
 
 @dataclass
@@ -99,8 +156,9 @@ class House:
     def config(self) -> Path:
         return self.folder / "config.toml"
 
-    def write(self, probes: str, *, top: str = "", defaults: str = "", receiver: str = f'secret = "{SECRET}"', path: Path | None = None) -> None:
-        """Write the configuration at one stroke, as an editor does."""
+    def write(self, probes: str, *, top: str = "", interval: str = "250ms", confirm: str = "1s", receiver: str = f'secret = "{SECRET}"',
+              path: Path | None = None) -> None:
+        """Write the configuration at one stroke, as an editor does. A run may take as long as the interval."""
         text = f"""
 [shop]
 name = "kettle"
@@ -109,13 +167,12 @@ url = "{self.village.url()}"
 listen = "127.0.0.1:{self.port}"
 {top}
 [defaults]
-interval = "250ms"
-timeout = "250ms"
+interval = "{interval}"
+timeout = "{interval}"
 recheck = "100ms"
 failures = 3
 of = 5
-confirm = "1s"
-{defaults}
+confirm = "{confirm}"
 [[receiver]]
 name = "phone"
 kind = "webhook"
@@ -139,6 +196,7 @@ urgency = "ticket"
         with (self.folder / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen([sys.executable, *begin, "-c", str(self.config), "run"], stderr=log,
                                             env=os.environ | self.environment)
+        self.village.watched.append(Withheld(self.process.pid))
         until(self.ready, 20, "the daemon's start")
 
     def ready(self) -> bool:
@@ -152,11 +210,9 @@ urgency = "ticket"
         self.process.send_signal(number)
 
     def stop(self) -> tuple[int, float]:
-        """By SIGTERM: the exit code, and how long it took in s."""
+        """By SIGTERM: the exit code, and how long it took in s, as `ended` counts them."""
         assert self.process
-        begun = time.monotonic()
-        self.kill(signal.SIGTERM)
-        return self.process.wait(20), time.monotonic() - begun
+        return ended(self.process, lambda: self.kill(signal.SIGTERM))
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:

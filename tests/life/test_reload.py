@@ -3,26 +3,19 @@
 import os
 import signal
 import sqlite3
-import time
 from contextlib import closing
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from homestead import SECRET, House, house
-from processes import until
+from homestead import SECRET, house, longest
+from processes import Stopwatch, until
 
 from monitor import reload
 from monitor.config import ConfigError
 from monitor.store import records
 
 pytestmark = pytest.mark.timeout(90)
-
-
-def gaps(home: House, path: str, since: float) -> float:
-    """The longest time between two visits to that page, s."""
-    times = [at for at, found in home.village.visits if found == path and at >= since]
-    return max(b - a for a, b in pairwise(times))
+INTERVAL = 0.25        # s
 
 
 def test_fifty_reloads_good_bad_and_half_written_miss_no_cycle(tmp_path: Path) -> None:
@@ -32,7 +25,12 @@ def test_fifty_reloads_good_bad_and_half_written_miss_no_cycle(tmp_path: Path) -
         home.write(good[0])
         home.start()
         until(lambda: home.metric("tillwatch_probe_runs_total", outcome="ok") > 100, 20, "the first runs")
-        since, slowest = time.monotonic(), 0.0
+        assert home.process is not None
+        watch, slowest, begun, kept = Stopwatch(home.process.pid), 0.0, len(home.village.visits), home.village.withheld()
+
+        def spoiled() -> tuple[float, float]:
+            return home.metric("tillwatch_scheduler_missed_total"), home.metric("tillwatch_probe_runs_total", outcome="failed")
+        before = spoiled()
         for turn in range(50):
             match turn % 3:
                 case 0:
@@ -41,15 +39,16 @@ def test_fifty_reloads_good_bad_and_half_written_miss_no_cycle(tmp_path: Path) -
                     home.write(good[0] + '[[probe]]\nname = "home"\nkind = "htp"\n')
                 case 2:
                     home.config.write_text(home.config.read_text()[:-40] + "[[pro")
-            begun = time.monotonic()
+            watch.again()
             status, answer = home.post("/-/reload")
-            slowest = max(slowest, time.monotonic() - begun)
+            slowest = max(slowest, watch())
             assert status == (200 if turn % 3 == 0 else 422), answer
             assert (home.metric("tillwatch_config_last_reload_successful"), len(home.get("/api/v1/probes")["probes"])) == (turn % 3 == 0, 62)
-        assert home.metric("tillwatch_scheduler_missed_total") == 0
-        assert gaps(home, "/ok?home", since) < 0.5, "an unchanged probe goes on in its rhythm"
+        for path in ("/ok?home", *(f"/ok?{n}" for n in range(60))):
+            visits = [visit for visit in home.village.visits[begun:] if visit.path == path]
+            assert longest(visits) < 2 * INTERVAL, "an unchanged probe goes on in its rhythm"
         assert slowest < 1.0
-        assert home.metric("tillwatch_probe_runs_total", outcome="failed") == 0
+        assert spoiled() == before or home.village.withheld() - kept > INTERVAL, "none missed, and none timed out"
         assert home.stop()[0] == 0
 
 
@@ -61,11 +60,11 @@ def test_what_changed_is_said_and_a_probe_that_is_gone_leaves_nothing_open(tmp_p
         home.write(home.probe("home", "/ok?other") + home.probe("new"))
         status, answer = home.post("/-/reload")
         assert (status, answer) == (200, {"added": ['probe "new"'], "removed": ['probe "broken"'], "changed": ['probe "home"']})
-        until(lambda: home.get("/api/v1/incidents?open=true")["incidents"] == [], 5, "the end of the incident")
-        until(lambda: [m["type"] for m in home.village.messages].count("incident.resolved"), 5, "the word of its end")
-        until(lambda: home.metric("tillwatch_probe_runs_total", probe="new", outcome="ok") > 2, 5, "the new probe's runs")
+        until(lambda: home.get("/api/v1/incidents?open=true")["incidents"] == [], 20, "the end of the incident")
+        until(lambda: [m["type"] for m in home.village.messages].count("incident.resolved"), 20, "the word of its end")
+        until(lambda: home.metric("tillwatch_probe_runs_total", probe="new", outcome="ok") > 2, 20, "the new probe's runs")
         assert 'probe="broken"' not in home.get("/metrics")
-        until(lambda: "/ok?other" in [path for _, path in home.village.visits], 5, "the other address")
+        until(lambda: "/ok?other" in [visit.path for visit in home.village.visits], 20, "the other address")
         assert home.events("configuration taken")[0]["removed"] == ['probe "broken"']
         assert home.stop()[0] == 0
     with closing(sqlite3.connect(tmp_path / "state" / "tillwatch.sqlite3")) as store:
@@ -95,10 +94,10 @@ def test_a_signal_reloads_too_and_says_in_the_log_why_not(tmp_path: Path) -> Non
         home.start()
         home.write(home.probe("home") + home.probe("two"))
         home.kill(signal.SIGHUP)
-        until(lambda: len(home.get("/api/v1/probes")["probes"]) == 2, 5, "the reload")
+        until(lambda: len(home.get("/api/v1/probes")["probes"]) == 2, 20, "the reload")
         home.write(home.probe("home", more='expect = { status = "x" }\nintervall = "1s"'))
         home.kill(signal.SIGHUP)
-        problems = until(lambda: home.events("configuration not taken"), 5, "the refusal")[0]["problems"]
+        problems = until(lambda: home.events("configuration not taken"), 20, "the refusal")[0]["problems"]
         assert len(problems) == 2
         assert 'did you mean "interval"' in problems[1]
         assert home.metric("tillwatch_config_last_reload_successful") == 0
@@ -134,10 +133,11 @@ def test_a_reload_does_not_wait_for_a_database_that_somebody_locks(tmp_path: Pat
         other = sqlite3.connect(tmp_path / "state" / "tillwatch.sqlite3", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         home.write(home.probe("home") + home.probe("two"), receiver=f'secret = "{SECRET}"\nrunbook = "https://runbook.example/"')
-        begun = time.monotonic()
-        status, answer = home.post("/-/reload")
-        assert (status, answer["changed"], time.monotonic() - begun < 2) == (200, ['receiver "phone"'], True)
-        until(lambda: home.metric("tillwatch_probe_runs_total", probe="two", outcome="ok") > 2, 5, "the new probe's runs")
+        assert home.process is not None
+        with Stopwatch(home.process.pid) as watch:
+            status, answer = home.post("/-/reload")
+            assert (status, answer["changed"], watch() < 2) == (200, ['receiver "phone"'], True)
+        until(lambda: home.metric("tillwatch_probe_runs_total", probe="two", outcome="ok") > 2, 20, "the new probe's runs")
         other.execute("ROLLBACK")
         other.close()
         home.village.down = True
@@ -147,22 +147,23 @@ def test_a_reload_does_not_wait_for_a_database_that_somebody_locks(tmp_path: Pat
 
 def test_an_update_under_way_leaves_out_a_probe_that_measures_something_else_now(tmp_path: Path) -> None:
     with house(tmp_path) as home:
-        update = '[update]\nwarm_up = "1s"\nobserve = "10s"\ninterval_factor = 1\nmargin = { success = 0.25, p50 = 0.9, p95 = 2.0 }\n'
-        home.write(home.probe("home", more="critical = true") + home.probe("other") + update)
+        # This is not about durations, nor about outages of a shop that the machine holds up: all of them get much room.
+        update = '[update]\nwarm_up = "1s"\nobserve = "40s"\ninterval_factor = 1\nmargin = { success = 0.5, p50 = 10.0, p95 = 10.0 }\n'
+        home.write(home.probe("home", more="critical = true") + home.probe("other") + update, confirm="20s")
         home.start()
         until(lambda: home.metric("tillwatch_probe_runs_total", probe="home", outcome="ok") > 60, 30, "a past")
         assert home.post("/api/v1/updates", body={"version": "2.0"})[0] == 201
-        home.write(home.probe("home", "/ok?new", more="critical = true") + home.probe("other", more='urgency = "ticket"') + update)
+        home.write(home.probe("home", "/ok?new", more="critical = true") + home.probe("other", more='urgency = "ticket"') + update, confirm="20s")
         assert home.post("/-/reload")[1]["changed"] == ['probe "home"', 'probe "other"']
 
         def notes() -> dict[str, str]:
             return {s["probe"]: s["note"] for s in home.get("/api/v1/updates/newest")["signals"] if "changed while" in (s["note"] or "")}
-        until(notes, 10, "a ruling that says so")
+        until(notes, 20, "a ruling that says so")
         assert set(notes()) == {"home"}
         home.process.send_signal(signal.SIGKILL)
         home.process.wait()
         home.start()
-        until(notes, 10, "the same after a restart")
+        until(notes, 20, "the same after a restart")
         assert home.get("/api/v1/updates/newest")["acts"][-1]["act"] == "left out"
         assert [m["type"] for m in home.village.messages] == ["notice"], "its start, and no alarm"
 
@@ -177,7 +178,7 @@ def test_a_file_that_cannot_be_understood_or_read_in_time_is_refused_and_the_nex
         os.mkfifo(tmp_path / "pipe", 0o600)
         home.write(home.probe("home") + '[[token]]\nname = "ci"\nvalue = { file = "pipe" }\nscopes = ["admin"]\n')
         home.kill(signal.SIGHUP)
-        until(lambda: any("within 10 s" in str(e["problems"]) for e in home.events("configuration not taken")), 15, "the refusal of what hangs")
+        until(lambda: any("within 10 s" in str(e["problems"]) for e in home.events("configuration not taken")), 30, "the refusal of what hangs")
         home.write(home.probe("home") + home.probe("two"))
         assert home.post("/-/reload")[1]["added"] == ['probe "two"']
         assert home.stop()[0] == 0

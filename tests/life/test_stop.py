@@ -4,29 +4,37 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
-from homestead import house
+from homestead import ended, house
 from processes import until
 
+from monitor.jobs import SLOT_SECONDS, Job, phase
+
 pytestmark = pytest.mark.timeout(60)
-SLOW = 'interval = "8s"\ntimeout = "8s"'
+INTERVAL, SOON = 45.0, 2.0         # s: all begin within SOON of the start, and the first of them times out an interval later
+SLOW = f'interval = "{INTERVAL:.0f}s"\ntimeout = "{INTERVAL:.0f}s"'
+
+
+def soon(number: int) -> list[str]:
+    """So many names of probes that begin soon after the start."""
+    def begins(name: str) -> float:
+        return phase(Job((name, "", ""), "http", INTERVAL, INTERVAL, INTERVAL, INTERVAL), SLOT_SECONDS)
+    return list(islice((name for name in (f"slow-{n}" for n in count()) if begins(name) < SOON), number))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_two_hundred_probes_under_way_end_at_once_and_none_is_recorded_failed(tmp_path: Path, number: signal.Signals) -> None:
     """T41"""
     with house(tmp_path) as home:
-        home.write("".join(home.probe(f"slow-{n}", f"/slow/{n}", SLOW) for n in range(200)))
+        home.write("".join(home.probe(name, f"/slow/{name}", SLOW) for name in soon(200)))
         home.start()
-        until(lambda: home.village.under_way >= 195, 20, "all probes being under way")
-        begun = time.monotonic()
-        home.kill(number)
+        until(lambda: home.village.under_way == 200, 20, "all probes being under way")
         assert home.process is not None
-        assert home.process.wait(15) == 0
-        assert time.monotonic() - begun < 5
+        code, seconds = ended(home.process, lambda: home.kill(number))
+        assert (code, seconds < 5) == (0, True), seconds
         with sqlite3.connect(tmp_path / "state" / "tillwatch.sqlite3") as store:
             assert store.execute("SELECT count(*) FROM sample").fetchone() == (0,)
             assert store.execute("SELECT count(*) FROM incident").fetchone() == (0,)
@@ -34,21 +42,37 @@ def test_two_hundred_probes_under_way_end_at_once_and_none_is_recorded_failed(tm
         assert [e["why"] for e in home.events("stopping")] == [number.name]
 
 
+# Leaves a file when a room begins to be left.
+LEAVING = """
+import pathlib, sys
+from monitor import life
+folder, timed = pathlib.Path(sys.argv.pop(1)), life.Life._timed
+def told(self, name, leave):
+    async def left(*error):
+        (folder / ("leaving " + name)).touch()
+        return await leave(*error)
+    return timed(self, name, left)
+life.Life._timed = told
+from monitor.cli import main
+main()
+"""
+
+
 def test_a_receiver_that_does_not_answer_cannot_hold_up_the_end_and_a_second_signal_hastens_it(tmp_path: Path) -> None:
     with house(tmp_path) as home:
         home.write(home.probe("bad", "/bad"))
         home.config.write_text(home.config.read_text().replace("/hook", "/slow"))
-        home.start()
-        until(lambda: home.get("/api/v1/incidents?open=true")["incidents"], 20, "an incident")
-        until(lambda: home.village.under_way, 20, "a message under way")
+        home.start(LEAVING, str(tmp_path))
+        until(lambda: "/slow" in [visit.path for visit in home.village.visits], 20, "a message under way")
         assert home.process is not None
-        begun = time.monotonic()
-        home.kill(signal.SIGTERM)
-        time.sleep(0.5)
-        home.kill(signal.SIGTERM)
-        assert home.process.wait(15) == 0
-        assert time.monotonic() - begun < 5
-        assert home.events("hastened")[0]["left_alone"] == "receivers"
+
+        def twice() -> None:
+            home.kill(signal.SIGTERM)
+            until((tmp_path / "leaving receivers").exists, 20, "the receivers' turn to be left")
+            home.kill(signal.SIGTERM)
+        code, seconds = ended(home.process, twice)
+        assert (code, seconds < 5) == (0, True), seconds
+        assert [e["left_alone"] for e in home.events("hastened")] == ["receivers"]
 
 
 LIVES = """
@@ -79,10 +103,9 @@ def live(leaving: str, run: str = "asyncio.run(main())") -> tuple[int, str, floa
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        begun = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        code, seconds = ended(process, lambda: process.send_signal(signal.SIGTERM))
         out, err = process.communicate(timeout=20)
-    return process.returncode, out + err, time.monotonic() - begun
+    return code, out + err, seconds
 
 
 @pytest.mark.parametrize("leaving", ["await asyncio.sleep(1e6)", "time.sleep(1e6)"])
@@ -119,6 +142,6 @@ main()
 """, str(home.config)], stderr=log, stdout=subprocess.PIPE)
         assert home.process.stdout is not None
         assert home.process.stdout.readline() == b"entering\n"
-        home.kill(signal.SIGTERM)
-        assert home.process.wait(5) == 0
+        code, seconds = ended(home.process, lambda: home.kill(signal.SIGTERM))
+        assert (code, seconds < 5) == (0, True), seconds
         home.process.stdout.close()

@@ -3,11 +3,10 @@
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from homestead import House, house
+from homestead import House, house, longest, shortest
 from processes import until
 
 from monitor import clock
@@ -42,19 +41,19 @@ def test_a_clock_that_is_set_moves_no_run_and_pages_nobody(tmp_path: Path) -> No
     """T43"""
     with house(tmp_path) as home:
         put(home, 0)
-        home.write("".join(home.probe(f"ok-{n}", f"/ok?{n}") for n in range(5)))
+        home.write("".join(home.probe(f"ok-{n}", f"/ok?{n}") for n in range(5)), interval="1s")
         start(home)
-        until(lambda: home.metric("tillwatch_probe_runs_total", outcome="ok") > 10, 20, "runs")
-        since = time.monotonic()
+        until(lambda: home.metric("tillwatch_probe_runs_total", outcome="ok") >= 5, 20, "runs")
+        since, kept = time.monotonic(), home.village.withheld()
         for seconds in (HOUR, -HOUR, 10 * YEAR, 0):
             put(home, seconds)
-            until(lambda seconds=seconds: abs(home.metric("tillwatch_clock_shift_seconds") - seconds) < 1, 5, "the step being seen")
-            time.sleep(1)
+            until(lambda seconds=seconds: abs(home.metric("tillwatch_clock_shift_seconds") - seconds) < 1, 20, "the step being seen")
+            time.sleep(1.25)                         # a run of each after it
         for n in range(5):
-            times = [at for at, path in home.village.visits if at > since and path == f"/ok?{n}"]
-            assert max(b - a for a, b in pairwise(times)) < 0.5
-            assert min(b - a for a, b in pairwise(times)) > 0.1
-        assert home.metric("tillwatch_scheduler_missed_total") == 0
+            visits = [visit for visit in home.village.visits if visit.at > since and visit.path == f"/ok?{n}"]
+            assert longest(visits) < 2.0
+            assert shortest(visits) > 0.4
+        assert home.metric("tillwatch_scheduler_missed_total") == 0 or home.village.withheld() - kept > 1.0
         assert [m for m in home.village.messages if "monitor_fault" not in str(m)] == []
         assert [i for i in home.get("/api/v1/incidents")["incidents"] if i["kind"] != "monitor_fault"] == []
         assert len(home.events("the wall clock was stepped")) == 4
@@ -65,7 +64,7 @@ def test_a_clock_that_is_set_moves_no_run_and_pages_nobody(tmp_path: Path) -> No
 
 def test_a_start_in_1970_goes_on_from_what_is_remembered_and_tells_true_times_as_soon_as_there_are_any(tmp_path: Path) -> None:
     with house(tmp_path) as home:
-        put(home, 0)
+        put(home, -HOUR)                             # so that the true time is far from the remembered one
         home.write(home.probe("home"))
         start(home)
         until(lambda: home.metric("tillwatch_probe_runs_total", outcome="ok") > 10, 20, "runs")
@@ -74,13 +73,13 @@ def test_a_start_in_1970_goes_on_from_what_is_remembered_and_tells_true_times_as
         start(home)
         until(lambda: home.metric("tillwatch_probe_runs_total", outcome="ok") > 5, 20, "runs")
         put(home, 0)
-        time.sleep(1.5)
+        until(lambda: abs(home.metric("tillwatch_clock_shift_seconds") - HOUR) < 60, 20, "the true time being seen")
         home.village.down = True
         firing = until(lambda: [m for m in home.village.messages if m["type"] == "incident.firing"], 20, "the page")[0]
-        assert abs(datetime.fromisoformat(firing["timestamp"]).timestamp() - time.time()) < 5
+        assert abs(datetime.fromisoformat(firing["timestamp"]).timestamp() - time.time()) < 30, "and not an hour ago"
         started = [s["started"] for s in home.get("/api/v1/samples?limit=1000")["samples"]]
         assert started == sorted(started, reverse=True)
-        assert min(started) > time.time() - 100
+        assert min(started) > time.time() - HOUR - 100
 
 
 def test_time_begins_where_it_was_left_unless_that_cannot_be_true() -> None:

@@ -1,5 +1,6 @@
 """A machine with systemd: booted in a container over this machine's own `/`, with Tillwatch's wheels at hand."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -41,7 +42,7 @@ class Machine:
         """The PID, here, of the container's PID 1 once it has started everything."""
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline and self._nspawn.poll() is None:
-            for pid in Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split():
+            for pid in _children(self._nspawn.pid):
                 self._leader = int(pid)
                 if _comm(pid) == "systemd" and self.run("systemctl is-system-running", check=False).stdout.strip() in {"running", "degraded"}:
                     return self._leader
@@ -129,6 +130,20 @@ def _must(command: list[str]) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"UV_SYSTEM_CERTS": "1"})
     if done.returncode:
         raise CannotBootError(f"{Path(command[0]).name} {command[1]}: {done.stderr.strip()[-300:]}")
+
+
+def waited() -> float:
+    """For how long any process of this machine, booted ones included, was kept from the processor by others, in s since its boot."""
+    with contextlib.suppress(OSError):                      # a kernel without it: nothing is forgiven
+        return int(Path("/proc/pressure/cpu").read_text().split("total=")[1].split()[0]) / 1e6
+    return 0.0
+
+
+def _children(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:                  # it has just ended
+        return []
 
 
 def _comm(pid: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trustme
-from machine import ROOT, Machine, until
+from machine import ROOT, Machine, until, waited
 from standardwebhooks.webhooks import Webhook
 
 pytestmark = pytest.mark.timeout(240)
@@ -57,8 +57,8 @@ name = "buy"
 kind = "checkout"
 url = "http://shop.example:8000/"
 interval = "4s"
-timeout = "3s"
-step_timeout = "2s"
+timeout = "4s"
+step_timeout = "3s"
 stop_before = ""
 
 [[probe.step]]
@@ -120,7 +120,7 @@ def street(machine: Machine) -> None:
     machine.write("/etc/pip.conf", "[global]\nno-index = true\nfind-links = /wheels\ndisable-pip-version-check = true\n")
     machine.run("printf '#!/bin/sh\\nexec dpkg-query -W \"$3\" >/dev/null\\n' > /usr/local/sbin/apt-get; chmod +x /usr/local/sbin/apt-get")
     machine.run("systemd-run --quiet --unit=street /usr/bin/python3 /srv/neighbours.py")
-    until(lambda: machine.get("http://127.0.0.1:8000/")[0] == 200, 10, "the shop serves")
+    until(lambda: machine.get("http://127.0.0.1:8000/")[0] == 200, 30, "the shop serves")
 
 
 def test_it_is_installed_as_documented(machine: Machine, street: None) -> None:
@@ -139,7 +139,7 @@ def test_it_is_ready_and_its_probes_run_by_name_and_over_tls(machine: Machine) -
     follow(machine, "Secrets")
     assert "active (running)" in follow(machine, "Start")
     assert machine.show(DAEMON, "Type") == "notify"
-    until(lambda: min(runs(machine, "home"), runs(machine, "secure")) >= 2, 15, "both probes run")
+    until(lambda: min(runs(machine, "home"), runs(machine, "secure")) >= 2, 60, "both probes run")
     assert '"event": "ready"' in follow(machine, "Start", 1)
 
 
@@ -202,25 +202,28 @@ def test_a_hang_is_over_within_35_seconds_as_shipped(machine: Machine) -> None:
 
 
 def hung(machine: Machine) -> float:
-    """Stop the whole process; s until another one is ready."""
+    """Stop the whole process; s until another one is ready by systemd's word, without what the machine withheld from that one."""
     time.sleep(1)
     before, seen = machine.show(DAEMON, "MainPID"), len(machine.journal(DAEMON))
+    begun = time.monotonic()
     machine.run(f"kill -STOP {before}")
-    took = until(lambda: active(machine) and machine.show(DAEMON, "MainPID") not in {before, "0"}, 60, "another process is ready")
+    until(lambda: active(machine) and machine.show(DAEMON, "MainPID") not in {before, "0"}, 60, "another process is ready")
+    ready = int(machine.show(DAEMON, "ActiveEnterTimestampMonotonic")) / 1e6
+    withheld = int(machine.run(f"cat /proc/{machine.show(DAEMON, 'MainPID')}/schedstat").stdout.split()[1]) / 1e9
     news = machine.journal(DAEMON)[seen:]
     assert "Watchdog timeout" in news
     assert "Fatal Python error: Aborted" in news
     # systemd lets a stopped process run on before it takes the dump: what moves then may be cut short. tests/life holds the whole dump.
     assert re.search(r'File ".*/monitor/(app|store/writer)\.py", line \d+ in _?run', news), news
     assert machine.show(DAEMON, "NRestarts") == "1"
-    return took
+    return ready - begun - withheld
 
 
 def test_a_good_reload_is_taken_without_a_restart(machine: Machine) -> None:
     before = machine.show(DAEMON, "MainPID")
     machine.write("/etc/tillwatch/config.toml", CONFIG + '\n[[probe]]\nname = "added"\nkind = "http"\nurl = "http://127.0.0.1:8000/"\n')
     follow(machine, "Change the configuration")
-    until(lambda: runs(machine, "added") >= 1, 5, "the new probe runs")
+    until(lambda: runs(machine, "added") >= 1, 30, "the new probe runs")
     assert machine.show(DAEMON, "MainPID") == before
     assert active(machine)
 
@@ -232,7 +235,7 @@ def test_a_bad_reload_fails_and_changes_nothing(machine: Machine) -> None:
     assert done.returncode != 0
     assert "did you mean" in machine.journal(DAEMON)[seen:]
     now = runs(machine, "home")
-    until(lambda: runs(machine, "home") > now, 5, "it goes on")
+    until(lambda: runs(machine, "home") > now, 30, "it goes on")
     assert (machine.show(DAEMON, "MainPID"), active(machine)) == (before, True)
     machine.write("/etc/tillwatch/config.toml", CONFIG)
     machine.run("systemctl reload tillwatch")
@@ -259,12 +262,12 @@ def test_several_shops_run_beside_each_other(machine: Machine) -> None:
 def test_a_crash_loop_ends_in_one_message_without_the_daemon(machine: Machine) -> None:
     """Another shop on a port that is taken: it can never start."""
     machine.run("systemctl stop tillwatch@shoes; sed -i s/127.0.0.1:9465/127.0.0.1:9464/ /etc/tillwatch/shoes/config.toml; rm -f /srv/inbox/*")
-    begun = time.monotonic()
+    begun, kept = time.monotonic(), waited()
     assert machine.run("systemctl start tillwatch@shoes", check=False).returncode != 0
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun - (waited() - kept) < 5
     assert "address already in use" in machine.journal("tillwatch@shoes.service")
     until(lambda: letters(machine), 45, "somebody is told", every=0.3)
-    until(lambda: machine.show("tillwatch-failed@shoes.service", "ActiveState") == "inactive", 10, "the last words are said")
+    until(lambda: machine.show("tillwatch-failed@shoes.service", "ActiveState") == "inactive", 30, "the last words are said")
     assert machine.show("tillwatch@shoes.service", "ActiveState") == "failed"
     (letter,) = letters(machine)
     page = verified(machine, letter)["data"]
@@ -325,27 +328,40 @@ def test_a_browser_in_its_own_sandbox_buys_for_the_daemon(machine: Machine) -> N
     follow(machine, "The browser")
     machine.write("/etc/tillwatch/config.toml", CONFIG + BUY)
     machine.run("systemctl reload tillwatch")
-    until(lambda: runs(machine, "buy") >= 1, 20, "the shop is walked through: " + machine.journal(BROWSER)[-1000:])
+    until(lambda: runs(machine, "buy") >= 1, 60, "the shop is walked through: " + machine.journal(BROWSER)[-1000:])
     told = json.loads(machine.run("tillwatch doctor --json", check=False).stdout)["checks"]
     assert [(check["result"], check["says"]) for check in told if check["check"] == "browser"] == [
         ("ok", "chromium behind /run/tillwatch-browser/socket starts and runs scripts, in its own sandbox")]
 
 
 def inside(machine: Machine) -> dict[str, dict[str, str]]:
-    """The processes of the browser's unit by kind: "" is the service itself; of each its namespaces, seccomp filters and user."""
+    """The processes of the browser's unit by kind: "" is the service itself; of each its namespaces, seccomp filters and user.
+
+    Without those that ended, or had only just begun, while they were looked at.
+    """
+    pid = machine.show(BROWSER, "MainPID")
     script = ("for p in /proc/[0-9]*; do grep -qs tillwatch-browser.service $p/cgroup || continue; "
-              "echo \"$(tr '\\0' ' ' < $p/cmdline | grep -o -e '--type=[a-z]*' | head -1)|user $(readlink $p/ns/user)|pid $(readlink $p/ns/pid)|"
-              "net $(readlink $p/ns/net)|$(grep -s Seccomp_filters $p/status)|$(stat -c 'owner %U' $p)\"; done")
+              "echo \"${p#/proc/}|$(tr '\\0' ' ' < $p/cmdline | grep -o -e '--type=[a-z]*' | head -1)|"
+              "user $(readlink $p/ns/user)|pid $(readlink $p/ns/pid)|"
+              "net $(readlink $p/ns/net)|$(grep -s Seccomp_filters $p/status)|$(stat -c 'owner %U' $p)\"; done 2>/dev/null")
     found = {}
     for line in machine.run(script).stdout.splitlines():
-        kind, *told = line.split("|")
-        found[kind.removeprefix("--type=")] = dict(re.split(r"[ \t:]+", one, maxsplit=1) for one in told if one)
+        number, kind, *told = line.split("|")
+        facts = dict(re.split(r"[ \t:]+", one.strip(), maxsplit=1) for one in told if len(one.split()) == 2)
+        if facts.keys() == {"user", "pid", "net", "Seccomp_filters", "owner"} and (kind or number == pid):
+            found[kind.removeprefix("--type=")] = facts
     return found
 
 
 def test_a_page_has_namespaces_and_a_filter_of_its_own(machine: Machine) -> None:
     found: dict[str, dict[str, str]] = {}
-    until(lambda: "renderer" in (found.update(inside(machine)) or found), 15, "a page is open", every=0.05)
+
+    def seen() -> bool:
+        """In one look, and past the first moments in which it has not put on its filter yet, nor read anything."""
+        found.clear()
+        found.update(inside(machine))
+        return found.keys() >= {"", "renderer"} and found["renderer"]["Seccomp_filters"] != found[""]["Seccomp_filters"]
+    until(seen, 60, "a page with a filter of its own is open", every=0.05)
     service, page = found[""], found["renderer"]
     assert {name for name in ("user", "pid", "net") if page[name] != service[name]} == {"user", "pid", "net"}
     assert int(page["Seccomp_filters"]) > int(service["Seccomp_filters"])
