@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from bad_shop import CHROMIUM, SHOP, BadShop
 from playwright.async_api import Browser, Error, Page
+from processes import Stopwatch
 
 from probes.checkout import evidence, traces
 from probes.checkout.evidence import collect, page_text
@@ -100,11 +101,9 @@ async def test_no_pixel_of_the_picture_depends_on_what_was_typed(browser: Browse
 async def test_a_hostile_page_cannot_hold_it_up(browser: Browser, shop: BadShop, path: str) -> None:
     async with opened(browser, shop.url(path)) as (page, recorder):
         await asyncio.sleep(0.15)
-        begun = time.monotonic()
-        found = await kept(page, recorder)
-        assert time.monotonic() - begun < 12                 # if it waited for the page: for ever
-    assert evidence._ALL <= 3
-    assert evidence._SHOT + evidence._HTML + evidence._CLEANING <= 3.2
+        with Stopwatch() as watch:
+            found = await kept(page, recorder)
+            assert watch() < 3.5
     assert "details" in found
     assert len(found.get("page", b"")) <= 600_000
 
@@ -113,9 +112,9 @@ async def test_a_hostile_page_cannot_hold_it_up(browser: Browser, shop: BadShop,
 async def test_a_page_that_is_gone_still_has_details(browser: Browser, shop: BadShop) -> None:
     async with opened(browser, shop.url("/")) as (page, recorder):
         await page.close()
-        begun = time.monotonic()
-        assert list(await kept(page, recorder)) == ["details"]
-        assert time.monotonic() - begun < 12
+        with Stopwatch() as watch:
+            assert list(await kept(page, recorder)) == ["details"]
+            assert watch() < 3.5
 
 
 async def test_texts_of_pages_are_cleaned_in_linear_time() -> None:

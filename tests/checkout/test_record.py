@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from bad_shop import CHROMIUM, OTHER, SHOP, BadShop
 from playwright.async_api import Browser, BrowserContext, Error, Page
+from processes import Stopwatch
 
 from probes.checkout import record
 from probes.checkout.findings import COUNTS, KINDS
@@ -192,9 +193,9 @@ async def test_a_page_that_crashes_stops_the_flow(browser: Browser, shop: BadSho
         with pytest.raises(Error):
             await run.page.goto("chrome://crash", timeout=20000)
         assert (await asyncio.wait_for(run.recorder.stopped, 20)).reason == "browser"
-        begun = monotonic()
-        await run.recorder.settle(run.page)
-        assert monotonic() - begun < 12
+        with Stopwatch() as watch:
+            await run.recorder.settle(run.page)
+            assert watch() < 2.5
 
 
 async def test_mixed_content(browser: Browser, shop: BadShop) -> None:
@@ -296,10 +297,9 @@ async def test_a_page_that_never_lets_go_is_left_after_two_seconds(browser: Brow
         run.recorder.step("look")
         await run.page.goto(shop.url("/loop"))
         await asyncio.sleep(0.15)
-        begun = monotonic()
-        await run.recorder.settle(run.page)
-        assert monotonic() - begun < 12                      # if it waited for the page: for ever
-    assert max(record._LOADING, record._SETTLING) <= 2
+        with Stopwatch() as watch:
+            await run.recorder.settle(run.page)
+            assert watch() < 2.5
 
 
 async def test_closing_amid_everything_leaves_nothing_running(browser: Browser, shop: BadShop) -> None:

@@ -6,14 +6,13 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from processes import until
+from processes import Stopwatch, until
 
 from probes.checkout.job import Ask, Job, Launch, Report
 from probes.checkout.keeper import Keeper, Patience
@@ -110,11 +109,11 @@ class Ward:
     def leftovers(self) -> list[str]:
         return [*self.processes().values(), *(str(path) for path in self.base.iterdir())]
 
-    async def nothing_left(self, seconds: float = 20.0) -> None:
-        end = time.monotonic() + seconds
-        while left := self.leftovers():
-            assert time.monotonic() < end, left
-            await asyncio.sleep(0.05)
+    async def nothing_left(self, seconds: float = 5.0) -> None:
+        with Stopwatch() as watch:
+            while left := self.leftovers():
+                assert watch() <= seconds, left
+                await asyncio.sleep(0.05)
         self.seen.clear()
 
 

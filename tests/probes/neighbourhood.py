@@ -52,7 +52,6 @@ class Record:
     late: "array[float]" = field(default_factory=lambda: array("d"))        # from when a run was due until the probe began
     over: float = -inf                                                      # the worst run's end, from its deadline
     wrong: dict[str, str] = field(default_factory=dict)                     # reasons that should not be, each with its first evidence
-    best: float = inf                                                       # the quickest run
     failed: int = 0                                                         # runs with a wrong reason
     missed: int = 0                                                         # runs left out, because one was still under way
     excused: int = 0                                                        # so many more, while half of an interval was withheld
@@ -61,7 +60,6 @@ class Record:
         """Note one run. `took` is less what was withheld, `kept`."""
         self.seconds.append(sample.seconds)
         self.late.append(max(0.0, late))
-        self.best = min(self.best, took)
         self.over = max(self.over, took - self.target.settings.timeout)
         starved = sample.reason.endswith("timeout") and kept > self.target.settings.timeout / 2
         if sample.reason not in self.target.reasons and not starved:

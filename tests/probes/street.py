@@ -26,7 +26,7 @@ from street_tls import HOST, Certificates, faulty
 from villains import FLOODS, HOSTILE, brotli_bomb, flood, gzip_bomb, silent, zstd_bomb
 
 PLAIN, SECURE = 60, 40      # healthy shops
-SHORT, PATIENT = "2s", "12s"                # time-outs: of targets that use theirs up, and of all others, whose neighbours take their time
+SHORT, LONG = "2s", "4s"    # time-outs: of targets that use theirs up, and of all others
 _SPENT = {"timeout", "dns_timeout", "connect_timeout"}
 
 _NASTY = {"expect": {"body_matches": ["(a+)+$", "(.*a){20}$", "(a?){900}", "(x+x+)*a"]}}
@@ -64,7 +64,7 @@ class Street:
 
     def target(self, name: str, url: str, *reasons: str, **keys: Any) -> None:
         """A target to probe, and the reasons that are right for it."""
-        timeout = SHORT if _SPENT & set(reasons) else PATIENT
+        timeout = SHORT if _SPENT & set(reasons) else LONG
         self.targets.append({"name": name, "url": url, "reasons": reasons, "keys": {"timeout": timeout, **keys}})
 
     def closed_port(self) -> int:
