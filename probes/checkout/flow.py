@@ -84,7 +84,7 @@ class Flow:
 
     @property
     def orders(self) -> list[str]:
-        """Numbers of the orders that were placed and not yet cancelled."""
+        """Numbers of the orders that were placed."""
         return self._state.orders
 
     @property

@@ -68,14 +68,14 @@ def _guard(child: int, number: int, most: int) -> int:
         gone = waiting.poll(1000 * tick)
         began = monotonic()
         ended = processes.reap(but=[child])
-        code = ended.get(child, 0 if any(fd == number for fd, _ in gone) else _too_much(most, sessions))
+        code = ended.get(child, 0 if any(fd == number for fd, _ in gone) else _look(most, sessions))
         tick = max(_TICK, _RARELY * (monotonic() - began))  # where thousands of processes run, a look takes its time
     _sweep()
     return code if code >= 0 else 128 - code
 
 
-def _too_much(most: int, sessions: set[int]) -> int | None:
-    """An exit code, and words on stderr, when all below takes more memory than it may. What is new below steps back."""
+def _look(most: int, sessions: set[int]) -> int | None:
+    """At all that is below: what is new steps back; an exit code, and words on stderr, when it takes more memory than it may."""
     among = processes.everything()
     mine = processes.below(os.getpid(), among)
     processes.step_back(mine, among, sessions)

@@ -2,6 +2,7 @@
 
 import math
 import random
+import time
 from dataclasses import replace
 
 import pytest
@@ -121,3 +122,15 @@ def test_what_is_no_number_is_left_out_and_there_is_a_limit() -> None:
     assert wander(history, DAYS * DAY) == 1.0
     assert wander([(at, 0.2) for at, _ in history], BACK) == 1.0
     assert AHEAD == 7200.0
+
+
+def test_time_without_runs_is_passed_over_at_once() -> None:
+    """Runs of wrong clocks lie thousands of years apart: by the hour that would take minutes."""
+    runs = told(shop(1, 0.2)[0])
+    later = [(at + 10_000_000 * AHEAD, seconds) for at, seconds in runs]
+    last = runs[-1][0]
+    near = [(at + math.ceil((last - START + BACK) / AHEAD) * AHEAD, seconds) for at, seconds in runs]
+    begun = time.process_time()
+    found = wander([*runs, *later], BACK)
+    assert time.process_time() - begun < 2
+    assert found == pytest.approx(wander([*runs, *near], BACK), rel=0.05)

@@ -99,6 +99,12 @@ async def test_a_probe_that_is_neither_well_nor_an_incident(shop: Front, state: 
     assert (await shop.ask("/"))[2].headers["Refresh"] == "15"
 
 
+async def test_what_a_run_that_was_well_has_to_say_is_shown(shop: Front) -> None:
+    """Orders of a checkout that are left to be cancelled by hand, say."""
+    shop.targets = [target("buy", evidence="orders to be cancelled by hand: 4711")]
+    assert "orders to be cancelled by hand: 4711" in await read(shop, "/")
+
+
 async def test_an_outage_is_told_as_its_page_tells_it(shop: Front) -> None:
     shop.targets = [target("home", "down", since=shop.clock.now() - 840, reason="status", evidence="HTTP 502 from nginx"), target("pay")]
     shop.means = {"home": "Customers cannot see the shop"}
