@@ -61,11 +61,14 @@ def take(connection: sqlite3.Connection, target: Target, run: str, cycle: float,
 
 
 def after(connection: sqlite3.Connection, target: Target, run: str) -> dict[str, float]:
-    """The runs of this target that were recorded later than `run`, the oldest first, and when (Unix s). All of them if that one is not remembered."""
+    """The runs of this target that were recorded later than `run`, the oldest first, and when (Unix s); all of them for "".
+
+    None if that one is not remembered: these records are then older than what whoever asks knows, as in a spare made of the hourly copy.
+    """
     return dict(connection.execute(
         "SELECT run, at FROM submission WHERE (probe, device, cohort) = (?, ?, ?) AND at >"
-        " COALESCE((SELECT at FROM submission WHERE (probe, device, cohort, run) = (?, ?, ?, ?)), -1) ORDER BY at, run",
-        (*target, *target, run)).fetchall())
+        " CASE ? WHEN '' THEN -1 ELSE (SELECT at FROM submission WHERE (probe, device, cohort, run) = (?, ?, ?, ?)) END ORDER BY at, run",
+        (*target, run, *target, run)).fetchall())
 
 
 def drop_old(connection: sqlite3.Connection, before: float) -> None:

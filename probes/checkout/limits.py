@@ -27,7 +27,7 @@ class Guard(Protocol):
         """Record that this run submits now; `cycle` is the interval of its probe in s. "" when it may, else why not, in words."""
 
     async def after(self, target: Target, run: str) -> Mapping[str, float]:
-        """The runs that were recorded after this one ("": all that are remembered), the oldest first, and when (Unix s)."""
+        """The runs that were recorded after this one ("": all), the oldest first, and when (Unix s). None if this one is not remembered."""
 
 
 class OneRun:
