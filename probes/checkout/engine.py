@@ -30,6 +30,7 @@ _CLOSING = 3.0                       # s for closing a context
 _OFFLINE = 1.0                       # s for cutting it off from the network
 _ALIVE = 2.0                         # s in which a healthy browser shows an empty page
 _UNWINDING = 1.0                     # s that a flow has to end after it was cancelled
+_LEAVING = 3.0                       # s that it has to end after it was to do no more, offline: for what stands in a `finally`
 _CLEANING = 10.0                     # s for cancelling all orders of a run
 _DOUBTFUL = {"step", "timeout", "disconnected"}      # failures that a browser which is not well would give as well
 _UNREACHED = {"dns", "step", "timeout", "connect_failed"}      # what comes of a page at a host that the browser may not reach
@@ -167,7 +168,7 @@ class _Run:
             waiting: list[asyncio.Future[Any]] = [walking, self._recorder.stopped, self._halted]
             over, _ = await asyncio.wait(waiting, timeout=self._end - monotonic(), return_when=asyncio.FIRST_COMPLETED)
             if self._halted in over:
-                await asyncio.wait([walking], timeout=_UNWINDING)
+                await asyncio.wait([walking], timeout=max(_UNWINDING, min(_LEAVING, self._end - monotonic())))
         finally:
             self._stubborn = not await _ended(walking)
             if self._stubborn:

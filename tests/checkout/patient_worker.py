@@ -8,7 +8,7 @@ from probes.checkout import browsers, engine, evidence, record, traces, worker
 LONG = 30.0                # s
 
 if __name__ == "__main__":
-    worker._LAUNCHING = browsers.START_SECONDS = engine._OPENING = engine._CLOSING = engine._OFFLINE = engine._ALIVE = LONG
+    worker._LAUNCHING = browsers.START_SECONDS = engine._OPENING = engine._CLOSING = engine._OFFLINE = engine._ALIVE = engine._LEAVING = LONG
     record._ERROR_PAGE_TIME = record._LOADING = record._SETTLING = LONG
     evidence._CLEANING = LONG
     traces.stop.__kwdefaults__["within"] = LONG

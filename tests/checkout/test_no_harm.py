@@ -172,13 +172,10 @@ def forgetful(till: Till) -> None:
 ])
 async def test_no_way_of_writing_leads_beyond_the_step_before_which_a_flow_stops(till: Till, end: str, reason: str, words: str) -> None:
     placed = len(till.orders)
-    for _ in range(5):
-        sample = await till.buy(BEFORE + end)
-        await asyncio.sleep(0.1)
-        assert not any(request.method == "POST" for request in till.asked)
-        assert len(till.orders) == placed
-        if (sample.reason, reason) != ("refused", ""):     # on a busy machine the click in a `finally` takes more than the second that is left for it
-            break
+    sample = await till.buy(BEFORE + end)
+    await asyncio.sleep(0.1)
+    assert not any(request.method == "POST" for request in till.asked)
+    assert len(till.orders) == placed
     assert (sample.reason, words in sample.evidence) == (reason, True), sample.evidence
 
 

@@ -1,4 +1,4 @@
-"""The browser stands behind others for the processor, also where the kernel shares it by session."""
+"""The browser stands behind others for the processor, also where the kernel shares it by session; a run that was kept from it is marked."""
 
 import os
 from pathlib import Path
@@ -30,6 +30,16 @@ async def test_the_session_of_another_one_is_left_alone() -> None:
     own, known = group(os.getpid()), set[int]()
     processes.step_back({os.getpid()} - {os.getsid(0)}, processes.everything(), known)
     assert (group(os.getpid()), known) == (own, set())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make servers` installs it")
+async def test_a_run_whose_worker_was_kept_from_running_is_overloaded() -> None:
+    with ward() as one:
+        kept = await one.run(job(f"import time\n{FLOW}\n    time.sleep(1)"))
+        others = [await one.run(job(FLOW)) for _ in range(5)]
+        await one.keeper.close()
+    assert (kept.reason, kept.overloaded) == ("", True)
+    assert not all(other.overloaded for other in others), "on no machine is each of them kept from it by others"
 
 
 def group(pid: int) -> str:
