@@ -207,10 +207,16 @@ def _room(group: Path) -> Iterable[int]:
 
 
 def be_humble() -> None:
-    """Of this process and all that it starts: behind others for the processor, before others when memory is short, no files without end, no core."""
+    """Of this process and all that it starts: behind others for the processor, before others when memory is short, no endless files, no dumps.
+
+    One core, where there are several, is left to others altogether: who wakes up waits some ms until a busy core is taken from whoever is behind.
+    """
     _prctl(_PR_CAPBSET_DROP, _CAP_SYS_NICE)                # else Chromium, as root, puts itself before all others
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    with suppress(OSError):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[1:] or cores)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE), encoding="ascii")
     with suppress(OSError, ValueError):
