@@ -127,9 +127,12 @@ class Recorder:
     async def settle(self, page: Page) -> None:
         """Look at what the step led to, outside its time: at most 2 s, and nothing is raised."""
         step, until = self._step, monotonic() + _SETTLING
-        with contextlib.suppress(Error, TimeoutError):
-            await asyncio.wait_for(page.wait_for_load_state("load", timeout=_LOADING * 1000), _LOADING)
-        if (reading := await self.vitals.read(page, max(0.2, until - monotonic()))) and not self._over:
+        reading = await self.vitals.read(page, _LOADING, _SETTLING)
+        if reading is None and (left := until - monotonic()) > 0:      # the page may have gone on to another document meanwhile
+            with contextlib.suppress(Error, TimeoutError):
+                await asyncio.wait_for(page.wait_for_load_state("load", timeout=left * 1000), left)
+            reading = await self.vitals.read(page, 0, until - monotonic())
+        if reading and not self._over:
             self._take(reading, step, page.url)
         if self._tasks and (left := min(0.5, until - monotonic())) > 0:
             await asyncio.wait(self._tasks, timeout=left)

@@ -28,6 +28,8 @@
   const heading = getter(Document.prototype, "title");
   const frame = window.requestAnimationFrame.bind(window);
   const later = window.setTimeout.bind(window);
+  const listen = window.addEventListener.bind(window);
+  const state = getter(Document.prototype, "readyState");
   const entries = performance.getEntriesByType.bind(performance);
   const { imul, random, round } = Math;
   const { stringify } = JSON;
@@ -148,8 +150,10 @@
   // The browser tells of a paint a moment after the frame.
   const painted = (done) => frame(() => frame(() => { collect(); if (seen.fcp) done(); else later(done, 120); }));
   const settled = () => new Later((done) => { later(done, 300); painted(done); });
+  // Or a while after, if it does not come.
+  const loaded = (within) => new Later((done) => { if (state(document) === "complete") done(); else { listen("load", done); later(done, within); } });
 
   Object.defineProperty(window, NAME, {
-    value: (what) => (what === "html" ? slice(outer(root(document)), 0, 1_500_000) : settled().then(read)),
+    value: (what, loading) => (what === "html" ? slice(outer(root(document)), 0, 1_500_000) : loaded(loading).then(settled).then(read)),
   });
 })();

@@ -16,7 +16,7 @@ from typing import Any
 from playwright.async_api import Error, Page
 
 _SCRIPT = Path(__file__).with_name("vitals.js")
-_READ = "name => window[name] ? window[name]('read') : ''"
+_READ = "name => window[name] ? window[name]('read', %d) : ''"     # ms; a list of arguments could be spoilt by the page
 _HTML = "name => window[name] ? window[name]('html') : ''"
 _LONGEST = 200_000         # characters of an answer
 _SLOWEST = 3600.0          # s
@@ -50,9 +50,12 @@ class Vitals:
         self._name = f"tw{token_hex(8)}"
         self.script = _SCRIPT.read_text(encoding="utf-8").replace("__NAME__", self._name)
 
-    async def read(self, page: Page, within: float) -> Reading | None:
-        """The document that the page shows, after two frames; None when it does not answer in `within` s, or nonsense."""
-        return parsed(await self._ask(page, _READ, within))
+    async def read(self, page: Page, loading: float, within: float) -> Reading | None:
+        """The document that the page shows, two frames after it was loaded or after `loading` s.
+
+        None when it goes on to another one meanwhile, does not answer in `within` s, or nonsense.
+        """
+        return parsed(await self._ask(page, _READ % (1000 * loading), within))
 
     async def html(self, page: Page, within: float) -> str:
         """The document's HTML as it is now, at most 1.5 million characters; "" when it does not answer in `within` s. Not scrubbed."""

@@ -71,6 +71,9 @@ PAGES: dict[str, str] = {
     "/cors": _script(f"fetch('http://{OTHER}:PORT/private.json').catch(() => 0)"),
     "/socket": _script(f"new WebSocket('ws://{OTHER}:PORT/socket')"),
     "/leaving": page('<script src="/slow.js"></script>', head="<script>setTimeout(() => { location = '/' }, 100)</script>"),
+    "/loading": page("""<iframe src="/slow.json" title="Card"></iframe><script>
+        addEventListener('load', () => { document.title = 'All there' })
+        if (location.search) setTimeout(() => document.querySelector('iframe').remove(), 300)</script>"""),
     "/mixed": page('<script src="http://third.example:PORT/widget.js"></script>'),
     "/closed": page('<div class="woocommerce-coming-soon">Soon</div>'),
     "/noindex": page(head='<meta name="robots" content="NOINDEX, follow">'),

@@ -15,12 +15,12 @@ browsing = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make serve
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def reading(browser: Browser, url: str) -> Reading | None:
+async def reading(browser: Browser, url: str, loading: float = 20) -> Reading | None:
     context, vitals = await browser.new_context(), Vitals()
     await context.add_init_script(vitals.script)
     page = await context.new_page()
-    await page.goto(url)
-    told = await vitals.read(page, 20)
+    await page.goto(url, wait_until="commit")
+    told = await vitals.read(page, loading, 20)
     await context.close()
     return told
 
@@ -59,6 +59,27 @@ async def test_vitals_belong_to_the_document_and_to_the_step_that_loaded_it(brow
     assert facts["lcp"] == max(values["lcp/open"], values["lcp/home"])
     assert 0.01 < facts["cls"] < 2
     assert recorder.counts()["bytes"] > 1000
+
+
+@browsing
+async def test_a_document_is_read_when_it_was_loaded_or_has_had_its_time(browser: Browser, shop: BadShop) -> None:
+    early, loaded = await reading(browser, shop.url("/loading"), 0.05), await reading(browser, shop.url("/loading?in-the-end"))
+    assert early is not None
+    assert loaded is not None
+    assert (early.title, loaded.title) == ("A shop", "All there")
+
+
+@browsing
+async def test_a_document_that_goes_on_to_another_one_is_read_as_the_other_one(browser: Browser, shop: BadShop) -> None:
+    context, recorder = await browser.new_context(), Recorder(SHOP)
+    await recorder.attach(context)
+    page = await context.new_page()
+    recorder.step("leave")
+    await page.goto(shop.url("/leaving"), wait_until="commit")
+    await recorder.settle(page)
+    await recorder.close()
+    await context.close()
+    assert "ttfb/leave" in recorder.values()
 
 
 @browsing
