@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import linear_regression, median, quantiles
@@ -94,7 +95,7 @@ class Probes:
 
     def __init__(self, url: str, rate: float) -> None:
         self._settings = http.HttpSettings.model_validate({"name": "page", "url": url})
-        self._rate, self.late, self.failed = rate, list[float](), 0
+        self._rate, self.late, self.failed = rate, array("f"), 0      # small: it counts as the daemon's memory
 
     async def run(self) -> None:
         loop, running = asyncio.get_running_loop(), set[asyncio.Task[None]]()
@@ -113,7 +114,7 @@ class Probes:
         self.failed += sample.reason != ""
 
     def told(self, when: str) -> str:
-        late, self.late = sorted(self.late), []
+        late, self.late = sorted(self.late), array("f")
         if len(late) < 10:
             return f"{when}: too few starts"
         return (f"http probes {when}: {len(late)} starts, late p50 {median(late):.2f} ms, p99 {quantiles(late, n=100)[98]:.1f} ms, "
