@@ -144,7 +144,9 @@ async def flows(link: Link, url: str, options: argparse.Namespace, base: Path) -
             row = count(base)
             rows.append((number, row[3]))
             print(f"{number:6} {row[0]:9} {row[1]:5} {row[2]:7} {row[3]:8.1f}   {median(walls[-options.every:]):.3f} s", flush=True)
-    print(f"flows {options.flows}, not ok {bad}, wall p50 {median(walls):.3f} s, worst {max(walls):.3f} s")
+    spread = quantiles(walls, n=20, method="inclusive") if len(walls) > 1 else walls
+    print(f"flows {options.flows}, not ok {bad}, wall p5 {spread[0]:.3f} s, p50 {median(walls):.3f} s, p95 {spread[-1]:.3f} s, "
+          f"worst {max(walls):.3f} s")
     if len(half := rows[len(rows) // 2:]) > 1:
         print(f"RSS of the daemon: {1000 * linear_regression(*zip(*half, strict=True)).slope:+.2f} MB per 1,000 flows over the second half")
 

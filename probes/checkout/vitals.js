@@ -150,7 +150,7 @@
   // The browser tells of a paint a moment after the frame.
   const painted = (done) => frame(() => frame(() => { collect(); if (seen.fcp) done(); else later(done, 120); }));
   const settled = () => new Later((done) => { later(done, 300); painted(done); });
-  // Or a while after, if it does not come.
+  // A load event that does not come is not waited for without end.
   const loaded = (within) => new Later((done) => { if (state(document) === "complete") done(); else { listen("load", done); later(done, within); } });
 
   Object.defineProperty(window, NAME, {
